@@ -1,0 +1,34 @@
+"""The Avro schemas of this checkout, parsed once."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import fastavro
+
+HERE: Final = Path(__file__).parent
+
+
+@cache
+def raw(name: str, folder: str = "avro") -> dict[str, Any]:
+    """The schema called `name` (such as "Usage") as written in its .avsc; KeyError if there is none."""
+    for path in sorted((HERE / folder).glob("*.avsc")):
+        schema: dict[str, Any] = json.loads(path.read_text())
+        if schema["name"] == name:
+            return schema
+    raise KeyError(f"no schema {name!r} in schemas/{folder}")
+
+
+@cache
+def parsed(name: str, folder: str = "avro") -> Any:
+    """The schema prepared for fastavro."""
+    return fastavro.parse_schema(raw(name, folder))
+
+
+@cache
+def names(folder: str = "avro") -> tuple[str, ...]:
+    """Names of all record schemas in a folder, sorted."""
+    return tuple(sorted(json.loads(p.read_text())["name"] for p in (HERE / folder).glob("*.avsc")))
