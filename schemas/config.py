@@ -99,7 +99,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split: tuple[Share, ...] = ()
     sticky: Literal["tenant", "user", "key", "request"] = "tenant"
     max_input_tokens: int = 0
-    max_output_tokens: int = 4096
+    max_output_tokens: int = 0
     price: Price = Price()
     embeds: bool = False
 

@@ -309,7 +309,6 @@ class Moment(TypedDict):
 
     due: int
     pages: int
-    last: int
 
 
 class Agenda(TypedDict):
@@ -348,13 +347,13 @@ class Account(TypedDict):
 class Ledger(TypedDict):
     """Counters of one tenant."""
 
-    now: int
     accounts: list[Account]
     debt: int
     first_deferred: int
     next_deferred: int
     deferred_count: int
     deferred_bytes: int
+    wake: int
 
 
 class Hold(TypedDict):
@@ -394,6 +393,7 @@ class Open(TypedDict):
     step: int
     started: str
     holds: list[Hold]
+    max_input_tokens: int
     input_bound: int
     output_bound: int
     price: str

@@ -34,6 +34,11 @@ def publish_intake(url: str, tenant: str) -> int:
 
 def connect(url: str) -> Codec:
     """A codec that knows this registry's ids, and asks it for those it meets later."""
+    return codec(url, publish(url))
+
+
+def codec(url: str, ids: Mapping[str, int]) -> Codec:
+    """A codec with ids already known: it asks the registry only when it meets another one."""
     client = SchemaRegistryClient({"url": url})
 
     def lookup(schema_id: int) -> Mapping[str, Any]:
@@ -45,4 +50,4 @@ def connect(url: str) -> Codec:
             raise
         return schema
 
-    return Codec(publish(url), lookup)
+    return Codec(ids, lookup)

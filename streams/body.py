@@ -1,0 +1,161 @@
+"""What admission reads in a request's body: texts to moderate, bounds to reserve, identity for dedupe. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from schemas.config import Model, Pool
+
+# Tokens a chat template adds around one message, at most: measured 5 for ChatML, and 3 for the reply's opening.
+MESSAGE_OVERHEAD: Final = 16
+# Declared bound of an image, in tokens: what the largest vision models in use charge for one tile set.
+IMAGE_TOKENS: Final = 2_048
+# Output bound where neither the request nor the model names one.
+DEFAULT_OUTPUT_TOKENS: Final = 4_096
+# Fields that do not change the answer, so they are no part of its identity.
+NOT_IDENTITY: Final = frozenset({"stream", "stream_options", "user", "metadata", "store", "service_tier", "model"})
+
+
+class BodyError(ValueError):
+    """A body that cannot be a request. `param` names the field, `code` the OpenAI error code."""
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class Bounds(NamedTuple):
+    """Upper bounds in tokens."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The body as a mapping. Raises BodyError."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BodyError(f"The body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BodyError("The body must be a JSON object.")
+    return body
+
+
+def _part_texts(holder: dict[str, Any], field: str) -> Iterator[tuple[dict[str, Any], str]]:
+    value = holder.get(field)
+    if isinstance(value, str):
+        yield holder, field
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield part, "text"
+
+
+def _places(body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """(holder, field) of every text a model will read."""
+    for message in body.get("messages") or ():
+        if isinstance(message, dict):
+            yield from _part_texts(message, "content")
+    for field in ("prompt", "input", "suffix", "instructions"):
+        yield from _part_texts(body, field)
+
+
+def _listed(body: dict[str, Any]) -> Iterator[tuple[list[Any], int]]:
+    for field in ("prompt", "input"):
+        value = body.get(field)
+        if isinstance(value, list):
+            yield from ((value, i) for i, item in enumerate(value) if isinstance(item, str))
+
+
+def texts(body: dict[str, Any]) -> list[str]:
+    """Every text a model will read, in order."""
+    return [h[f] for h, f in _places(body)] + [values[i] for values, i in _listed(body)]
+
+
+def rewrite(body: dict[str, Any], change: Callable[[str], str]) -> None:
+    """Replace every text a model will read by `change(text)`, in place."""
+    for holder, field in _places(body):
+        holder[field] = change(holder[field])
+    for values, i in _listed(body):
+        values[i] = change(values[i])
+
+
+def validate(body: dict[str, Any], endpoint: str, model: Model) -> None:
+    """Raises BodyError where no engine could answer it."""
+    if endpoint == "/v1/chat/completions":
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise BodyError("messages must be a non-empty list.", "messages")
+        if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
+            raise BodyError("every message must be an object with a role.", "messages")
+    elif endpoint == "/v1/embeddings" and not model.embeds:
+        raise BodyError("this model does not embed; /v1/models tells which do.", "model", "model_not_supported")
+    for field in ("max_tokens", "max_completion_tokens", "n"):
+        value = body.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise BodyError(f"{field} must be a positive integer.", field)
+    asked = asked_output(body)
+    if asked is not None and model.max_output_tokens and asked > model.max_output_tokens:
+        raise BodyError(
+            f"max_tokens is {asked}, but this model gives at most {model.max_output_tokens} tokens.", "max_tokens"
+        )
+
+
+def asked_output(body: dict[str, Any]) -> int | None:
+    """The output limit the caller named, in tokens."""
+    value = body.get("max_completion_tokens")
+    return value if value is not None else body.get("max_tokens")
+
+
+def bounds(body: dict[str, Any], model: Model, pools: list[Pool]) -> Bounds:
+    """Upper bounds of what any of these pools may spend on it.
+
+    A token covers at least one byte, so the bytes of a text bound its tokens; `echo` counts words, exactly.
+    """
+    asked = asked_output(body)
+    choices = body.get("n") or 1
+    if pools and all(pool.engine == "echo" for pool in pools):
+        said = texts(body)
+        last = said[-1] if said else ""
+        output = asked if asked is not None else max(1, len(_last_user_text(body, last).split()))
+        return Bounds(sum(len(t.split()) for t in said), output * choices)
+    size = sum(len(t) if t.isascii() else len(t.encode()) for t in texts(body))
+    size += MESSAGE_OVERHEAD * len(body.get("messages") or (1,)) + IMAGE_TOKENS * _images(body)
+    if body.get("tools"):
+        size += len(orjson.dumps(body["tools"]))
+    output = asked if asked is not None else model.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    return Bounds(size, 0 if model.embeds else output * choices)
+
+
+def _last_user_text(body: dict[str, Any], otherwise: str) -> str:
+    for message in reversed(body.get("messages") or ()):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return "".join(h[f] for h, f in _part_texts(message, "content"))
+    return otherwise
+
+
+def _images(body: dict[str, Any]) -> int:
+    contents = (m.get("content") for m in body.get("messages") or () if isinstance(m, dict))
+    return sum(isinstance(p, dict) and "image_url" in p for c in contents if isinstance(c, list) for p in c)
+
+
+def cacheable(body: dict[str, Any], asked: str) -> bool:
+    """Whether an answer may be shared: the caller said so, or the request is deterministic."""
+    if asked != "default":
+        return asked == "on"
+    temperature = body.get("temperature")
+    return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
+
+
+def cache_key(body: dict[str, Any], endpoint: str, model: str) -> str:
+    """Identity of the answer within a tenant: model, every message, every parameter that may change it."""
+    same = {k: v for k, v in body.items() if k not in NOT_IDENTITY}
+    text = orjson.dumps([endpoint, model, same], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=20).hexdigest()

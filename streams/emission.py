@@ -1,0 +1,286 @@
+"""What a decision writes: the records of one outcome, and of one admission. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from schemas import topics
+from schemas.config import Price
+from schemas.records import Completion, Open
+from streams.moderation import Moderator
+
+WORK_PARTITIONS: Final = 4
+
+
+class Emit(NamedTuple):
+    """One record to be written: topic, key, name of its schema, and the record."""
+
+    topic: str
+    key: str
+    schema: str
+    record: Mapping[str, Any]
+
+
+class Verdict(NamedTuple):
+    """How a request ended. `attempt` is the completion that ended it, if one did."""
+
+    status: str
+    http_status: int
+    body: bytes
+    cache: str = "none"
+    error_code: str = ""
+    error_message: str = ""
+    attempt: Completion | None = None
+    headers: Mapping[str, str] | None = None
+
+
+class Bill(NamedTuple):
+    """What a request is charged."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    debt_tokens: int = 0
+    cost_micros: int = 0
+    price: Price = Price()
+
+
+EXACTLY_ONCE: Final = frozenset({topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE})
+
+
+def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
+    """An error in OpenAI's envelope."""
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def refusal(http_status: int, message: str, code: str, param: str | None = None, **more: Any) -> Verdict:
+    """A verdict that refuses the request."""
+    kind = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
+        http_status, "invalid_request_error" if http_status < 500 else "server_error"
+    )
+    body = error_body(message, kind, code, param)
+    return Verdict("refused", http_status, body, error_code=code, error_message=message, **more)
+
+
+def ended(status: str, *, batch: bool, attempt: Completion | None = None) -> Verdict:
+    """The verdict of a request that ended without an answer: expired, cancelled, interrupted or failed."""
+    http_status, code, message = {
+        "expired": (
+            (504, "batch_expired", "This request could not be executed before the completion window expired.")
+            if batch
+            else (504, "request_timeout", "This request could not be executed before its deadline.")
+        ),
+        "cancelled": (
+            (499, "batch_cancelled", "This request was cancelled with its batch.")
+            if batch
+            else (499, "request_cancelled", "The caller left before the answer was finished.")
+        ),
+        "interrupted": (502, "interrupted", "The worker that streamed this answer died; what was shown is incomplete."),
+        "failed": (502, "upstream_failed", "No pool of this model's route could answer."),
+    }[status]
+    body = error_body(message, "server_error", code)
+    return Verdict(status, http_status, body, error_code=code, error_message=message, attempt=attempt)
+
+
+@cache
+def slot_keys(slots: int) -> tuple[str, ...]:
+    """One key for each of the first `slots` partitions of a work topic, under Kafka's default partitioner."""
+    found: dict[int, str] = {}
+    candidate = 0
+    while len(found) < WORK_PARTITIONS:
+        key = f"slot-{candidate}"
+        found.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % WORK_PARTITIONS, key)
+        candidate += 1
+    return tuple(found[p] for p in range(min(slots, WORK_PARTITIONS)))
+
+
+def work_key(request_id: str, concurrency: int) -> str:
+    """Key of a work record: spreads over the partitions that have a slot of the pool's concurrency."""
+    keys = slot_keys(concurrency)
+    return keys[zlib.crc32(request_id.encode()) % len(keys)]
+
+
+def murmur2(data: bytes) -> int:
+    """Murmur2 as Kafka's default partitioner computes it, as an unsigned 32-bit integer."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = (0x9747B28C ^ len(data)) & mask
+    end = len(data) - len(data) % 4
+    for i in range(0, end, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = h * m & mask ^ k
+    if end < len(data):
+        h = (h ^ int.from_bytes(data[end:], "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
+
+
+def price_of(o: Open) -> Price:
+    """The price decided at admission."""
+    return Price(**orjson.loads(o["price"])) if o["price"] else Price()
+
+
+def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: str) -> list[Emit]:
+    """Everything that is written when a request ends, `stored` being the body the lake may keep."""
+    key = o["request_id"]
+    out = [Emit(topics.USAGE, tenant, "Usage", usage(tenant, o, v, bill, now_ms))]
+    out.append(Emit(topics.RESPONSES, tenant, "Response", response(tenant, o, v, now_ms, stored)))
+    if o["batch_id"]:
+        out.append(Emit(topics.BATCH_RESULTS, o["batch_id"], "BatchResult", batch_result(tenant, o, v, bill)))
+    reply = reply_record(tenant, key, v)
+    out += [Emit(topic, key, "Reply", reply) for topic in o["reply_to"]]
+    return out
+
+
+def reply_record(tenant: str, request_id: str, v: Verdict) -> dict[str, Any]:
+    """A Reply record."""
+    return {
+        "tenant": tenant,
+        "request_id": request_id,
+        "attempt": v.attempt["attempt"] if v.attempt else "",
+        "status": v.status,
+        "http_status": v.http_status,
+        "cache": v.cache,
+        "body": v.body,
+        "headers": v.headers or {},
+    }
+
+
+def response(tenant: str, o: Open, v: Verdict, now_ms: int, stored: str) -> dict[str, Any]:
+    """A Response record."""
+    return {
+        "request_id": o["request_id"],
+        "tenant": tenant,
+        "model": o["model"],
+        "status": v.status,
+        "http_status": v.http_status,
+        "body": stored,
+        "batch_id": o["batch_id"],
+        "custom_id": o["custom_id"],
+        "correlation_id": o["correlation_id"],
+        "completed_at": now_ms,
+    }
+
+
+def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str, Any]:
+    """A Usage record: one per request."""
+    a = v.attempt
+    received = o["received_at"]
+    return {
+        "request_id": o["request_id"],
+        "tenant": tenant,
+        "key_id": o["key_id"],
+        "model": o["model"],
+        "requested_model": o["requested_model"],
+        "pool": a["pool"] if a else "",
+        "lane": o["lane"],
+        "batch_id": o["batch_id"],
+        "line": o["line"],
+        "status": v.status,
+        "error_code": v.error_code,
+        "cache": v.cache,
+        "input_tokens": bill.input_tokens,
+        "output_tokens": bill.output_tokens,
+        "cached_tokens": a["cached_tokens"] if a else 0,
+        "reasoning_tokens": a["reasoning_tokens"] if a else 0,
+        "debt_tokens": bill.debt_tokens,
+        "cost_micros": bill.cost_micros,
+        "price_version": bill.price.version,
+        "received_at": received,
+        "completed_at": now_ms,
+        "queue_ms": max(0, a["started_at"] - received) if a else 0,
+        "first_token_ms": max(0, a["first_token_at"] - received) if a else 0,
+        "total_ms": max(0, now_ms - received),
+        "attempt": a["attempt"] if a else "",
+        "engine": a["engine"] if a else "",
+        "precision": a["precision"] if a else "",
+        "worker": a["worker"] if a else "",
+        "policy_version": o["policy_version"],
+    }
+
+
+def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]:
+    """A BatchResult record. What never ran, and nobody refused, has no HTTP status."""
+    return {
+        "tenant": tenant,
+        "batch_id": o["batch_id"],
+        "line": o["line"],
+        "custom_id": o["custom_id"],
+        "request_id": o["request_id"],
+        "status": v.status,
+        "http_status": 0 if v.status in ("expired", "cancelled") else v.http_status,
+        "body": v.body,
+        "error_code": v.error_code,
+        "error_message": v.error_message,
+        "input_tokens": bill.input_tokens,
+        "output_tokens": bill.output_tokens,
+        "cached_tokens": v.attempt["cached_tokens"] if v.attempt else 0,
+        "reasoning_tokens": v.attempt["reasoning_tokens"] if v.attempt else 0,
+    }
+
+
+def waste(tenant: str, c: Completion, reason: str, now_ms: int) -> Emit:
+    """A Waste record: tokens spent that nobody pays."""
+    record = {
+        "request_id": c["request_id"],
+        "tenant": tenant,
+        "attempt": c["attempt"],
+        "pool": c["pool"],
+        "worker": c["worker"],
+        "reason": reason,
+        "input_tokens": c["input_tokens"],
+        "output_tokens": c["output_tokens"],
+        "at": now_ms,
+    }
+    return Emit(topics.WASTE, tenant, "Waste", record)
+
+
+def audit(tenant: str, request_id: str, stage: str, found: Mapping[str, Any], rule_set: str, now_ms: int) -> Emit:
+    """An Audit record; `found` is a Finding."""
+    record = {"request_id": request_id, "tenant": tenant, "stage": stage, "rule_set": rule_set, "at": now_ms, **found}
+    return Emit(topics.AUDIT, tenant, "Audit", record)
+
+
+def control(tenant: str, request_id: str, reason: str, now_ms: int) -> Emit:
+    """A Control record: workers stop the request or do not start it."""
+    record = {"tenant": tenant, "request_id": request_id, "reason": reason, "at": now_ms}
+    return Emit(topics.CONTROL, request_id, "Control", record)
+
+
+def work(tenant: str, o: Open, concurrency: int, rules: str, start_by_ms: int, now_ms: int) -> Emit:
+    """A Work record for the pool at the request's step. Token limits ride along, so that a worker needs no policy."""
+    pool = o["route"][o["step"]]
+    record = {
+        "tenant": tenant,
+        "request_id": o["request_id"],
+        "pool": pool,
+        "lane": o["lane"],
+        "step": o["step"],
+        "endpoint": o["endpoint"],
+        "model": o["model"],
+        "body": o["body"],
+        "stream": o["stream"],
+        "reply_to": o["reply_to"][0] if o["reply_to"] else "",
+        "max_input_tokens": o["max_input_tokens"],
+        "max_output_tokens": o["output_bound"],
+        "admitted_at": now_ms,
+        "start_by": start_by_ms,
+        "deadline": o["deadline"],
+        "rules": rules,
+        "announce": o["stream"] or o["step"] + 1 < len(o["route"]),
+        "batch_id": o["batch_id"],
+        "line": o["line"],
+    }
+    return Emit(topics.work(pool, o["lane"]).name, work_key(o["request_id"], concurrency), "Work", record)
+
+
+def kept(body: bytes, store: str, masker: Moderator) -> str:
+    """The body as the lake keeps it: full, with personal data masked, or not at all."""
+    if store == "none":
+        return ""
+    text = body.decode("utf-8", "replace")
+    return masker.check(text, "response").text if store == "masked" else text
