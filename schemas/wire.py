@@ -31,17 +31,17 @@ class WireError(ValueError):
         self.schema_id = schema_id
 
 
-def _plain(schema: Any) -> Any:
+def plain(schema: Any) -> Any:
     """The schema with logical types removed: time stays an integer of milliseconds in our records."""
     if isinstance(schema, dict):
-        return {k: _plain(v) for k, v in schema.items() if k not in ("logicalType", "doc")}
+        return {k: plain(v) for k, v in schema.items() if k not in ("logicalType", "doc")}
     if isinstance(schema, list):
-        return [_plain(v) for v in schema]
+        return [plain(v) for v in schema]
     return schema
 
 
 def _parsed(name: str, folder: str = "avro") -> Any:
-    return fastavro.parse_schema(_plain(catalogue.raw(name, folder)))
+    return fastavro.parse_schema(plain(catalogue.raw(name, folder)))
 
 
 class Codec:
@@ -97,7 +97,7 @@ class Codec:
         name = str(schema.get("name", "")).rpartition(".")[2]
         if name not in self._readers:
             raise WireError(f"schema id {schema_id} is a {name or schema}, which has no place here", schema_id)
-        writer = fastavro.parse_schema(_plain(dict(schema)))
+        writer = fastavro.parse_schema(plain(dict(schema)))
         self._by_id[schema_id] = (name, writer)
         return name, writer
 

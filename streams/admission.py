@@ -233,5 +233,5 @@ def release(tenant: Tenant, now_ms: int, emits: Emits) -> None:
 
 
 def _waste(tenant: Tenant, c: Completion, reason: str, now_ms: int, emits: Emits) -> None:
-    if c["input_tokens"] or c["output_tokens"]:
+    if (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(c["attempt"], now_ms):
         emits.append(waste(tenant.name, c, reason, now_ms))

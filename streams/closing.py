@@ -78,7 +78,7 @@ def complete(tenant: Tenant, o: Open, c: Completion, now_ms: int, emits: Emits) 
         bill = bill_of(o, c)
     else:
         bill = Bill(price=price_of(o))
-        if c["input_tokens"] or c["output_tokens"]:
+        if (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(c["attempt"], now_ms):
             emits.append(waste(tenant.name, c, "failed", now_ms))
     followers = o["followers"]
     shared = v.status in ("completed", "blocked", "refused")

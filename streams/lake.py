@@ -31,15 +31,15 @@ TABLES: Final = (
     Table(topics.WASTE, "Waste", "at"),
 )
 
-# Avro type -> (Flink, DuckDB, Glue). A time is a TIMESTAMP without zone, and always UTC.
+# Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.
 TYPES: Final = {
-    "string": ("STRING", "VARCHAR", "string"),
-    "bytes": ("BYTES", "BLOB", "binary"),
-    "int": ("INT", "INTEGER", "int"),
-    "long": ("BIGINT", "BIGINT", "bigint"),
-    "boolean": ("BOOLEAN", "BOOLEAN", "boolean"),
-    "double": ("DOUBLE", "DOUBLE", "double"),
-    "timestamp-millis": ("TIMESTAMP(3)", "TIMESTAMP", "timestamp"),
+    "string": ("STRING", "VARCHAR"),
+    "bytes": ("BYTES", "BLOB"),
+    "int": ("INT", "INTEGER"),
+    "long": ("BIGINT", "BIGINT"),
+    "boolean": ("BOOLEAN", "BOOLEAN"),
+    "double": ("DOUBLE", "DOUBLE"),
+    "timestamp-millis": ("TIMESTAMP(3)", "TIMESTAMP"),
 }
 # Hive partitions are text: Athena's projection and DuckDB's pruning both compare them as they stand in the path.
 PARTITIONS: Final = ("dt", "hour")
@@ -47,34 +47,32 @@ PARTITIONS: Final = ("dt", "hour")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column with its type in each of the three dialects."""
+    """A column with its type in both dialects."""
 
     name: str
     flink: str
     duckdb: str
-    glue: str
-    doc: str
 
 
-def _types(avro: Any) -> tuple[str, str, str]:
+def _types(avro: Any) -> tuple[str, str]:
     if isinstance(avro, str):
         return TYPES[avro]
     if isinstance(avro, list):
         (only,) = [_types(t) for t in avro if t != "null"]
         return only
     if avro["type"] == "map":
-        flink, duck, glue = _types(avro["values"])
-        return f"MAP<STRING, {flink}>", f"MAP(VARCHAR, {duck})", f"map<string,{glue}>"
+        flink, duck = _types(avro["values"])
+        return f"MAP<STRING, {flink}>", f"MAP(VARCHAR, {duck})"
     if avro["type"] == "array":
-        flink, duck, glue = _types(avro["items"])
-        return f"ARRAY<{flink}>", f"{duck}[]", f"array<{glue}>"
+        flink, duck = _types(avro["items"])
+        return f"ARRAY<{flink}>", f"{duck}[]"
     return TYPES[avro.get("logicalType", avro["type"])]
 
 
 def columns(schema: str) -> list[Column]:
     """The columns of a record schema in its order. KeyError or ValueError for a type that has no column."""
     fields = catalogue.raw(schema)["fields"]
-    return [Column(f["name"], *_types(f["type"]), doc=f.get("doc", "")) for f in fields]
+    return [Column(f["name"], *_types(f["type"])) for f in fields]
 
 
 def _nullable(avro: Any) -> bool:

@@ -169,6 +169,14 @@ class Tenant:
         data = self._stores.done.get(request_id)
         return cast(Done, CODEC.decode("Done", data)) if data is not None else None
 
+    def first_mention(self, attempt: str, now_ms: int) -> bool:
+        """Whether an attempt's waste was not booked yet; from now on it was. A worker may tell of it twice."""
+        key = f"\0attempt {attempt}"
+        if self._stores.done.get(key) is not None:
+            return False
+        self._stores.done.put(key, CODEC.encode("Done", {"status": "", "at": now_ms, "attempt": attempt, "reply": b""}))
+        return True
+
     def cached(self, key: str) -> Cached | None:
         """What is known of an answer, or None."""
         data = self._stores.cached.get(key)

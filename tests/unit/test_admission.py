@@ -39,7 +39,9 @@ def test_a_second_completion_is_waste_and_its_repetition_is_nothing():
     for c in (first, second, first):
         e.step("Completion", c, T0 + 5)
     assert len(rows(e)) == 1
-    assert [(w["attempt"], w["reason"], w["output_tokens"]) for w in e.read("waste")] == [(second["attempt"], "late", 2)]
+    assert [(w["attempt"], w["reason"], w["output_tokens"]) for w in e.read("waste")] == [
+        (second["attempt"], "late", 2)
+    ]
 
 
 def test_exactly_k_of_a_budget_are_admitted_and_the_rest_told_when_to_come_back():
@@ -128,7 +130,9 @@ def test_identical_requests_share_one_inference():
     assert len(e.read_work()) == 2
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.5}, {"temperature": 0, "top_p": 0.9}, {"temperature": 0, "seed": 1}])
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0.5}, {"temperature": 0, "top_p": 0.9}, {"temperature": 0, "seed": 1}]
+)
 def test_other_parameters_are_another_request(change):
     e = engine()
     e.step("Request", request("same", body={"temperature": 0}), T0)
@@ -238,7 +242,9 @@ def test_a_clients_own_fault_is_not_tried_elsewhere():
     e = engine()
     r = request("x", model="two")
     e.step("Request", r, T0)
-    body = b'{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":"context_length_exceeded"}}'
+    body = (
+        b'{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":"context_length_exceeded"}}'
+    )
     e.step("Completion", completion(r, "invalid", http_status=400, body=body), T0 + 1)
     row = rows(e)[r["request_id"]]
     assert (row["status"], row["error_code"]) == ("refused", "context_length_exceeded") and len(e.read_work()) == 1

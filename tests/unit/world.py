@@ -25,7 +25,9 @@ numbers = itertools.count()
 
 
 def configuration(limits: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None) -> Any:
-    tenants = {"acme": {"keys": [{"name": "k", "key": "mr-k"}], "limits": limits or [], "moderation": "r" if rules else ""}}
+    tenants = {
+        "acme": {"keys": [{"name": "k", "key": "mr-k"}], "limits": limits or [], "moderation": "r" if rules else ""}
+    }
     return config.parse({**MODELS, "tenants": tenants, "rule_sets": {"r": rules or []}})
 
 
