@@ -12,6 +12,13 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from schemas import catalogue, topics
 from schemas.wire import Codec
 
+# Without it the client waits for ever on a registry that accepts a connection and says nothing.
+TIMEOUT_S = 10
+
+
+def _client(url: str) -> SchemaRegistryClient:
+    return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_S})
+
 
 def _register(client: SchemaRegistryClient, subject: str, name: str) -> int:
     return client.register_schema(subject, Schema(json.dumps(catalogue.raw(name)), "AVRO"))
@@ -22,14 +29,14 @@ def publish(url: str) -> dict[str, int]:
 
     Idempotent. Raises SchemaRegistryError (409) if a schema became incompatible with what is registered.
     """
-    client = SchemaRegistryClient({"url": url})
+    client = _client(url)
     client.set_compatibility(level="BACKWARD_TRANSITIVE")
     return {name: _register(client, subject, name) for name, subject in topics.subjects().items()}
 
 
 def publish_intake(url: str, tenant: str) -> int:
     """Register the schema of a tenant's intake topic under `intake.<tenant>-value`; its id."""
-    return _register(SchemaRegistryClient({"url": url}), f"{topics.intake(tenant).name}-value", "Intake")
+    return _register(_client(url), f"{topics.intake(tenant).name}-value", "Intake")
 
 
 def connect(url: str) -> Codec:
@@ -39,7 +46,7 @@ def connect(url: str) -> Codec:
 
 def codec(url: str, ids: Mapping[str, int]) -> Codec:
     """A codec with ids already known: it asks the registry only when it meets another one."""
-    client = SchemaRegistryClient({"url": url})
+    client = _client(url)
 
     def lookup(schema_id: int) -> Mapping[str, Any]:
         try:

@@ -12,23 +12,24 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import faust
+from confluent_kafka import Consumer, TopicPartition
 from faust.streams import Stream
 from faust.types import EventT, StreamT
 
 from schemas import registry, topics
 from schemas.addresses import Addresses
-from schemas.records import BatchResult, Usage
 from schemas.wire import Codec, WireError
+from streams import progress
 from streams.committed import CommittedTransport
-from streams.live_view import BACKOFF_S, Lost, View
+from streams.live_view import Lost, View
+from streams.patience import Sparing, keep_trying
 
 log: Final = logging.getLogger("live")
 
@@ -40,7 +41,13 @@ WATCH_S: Final = 5.0
 PAUSE_S: Final = 1.0
 STOP_S: Final = 8.0
 RESTART: Final = 75
-QUIET_S: Final = 15.0
+TIMEOUT_S: Final = 5.0
+CONSUMED: Final = (topics.USAGE, topics.BATCH_RESULTS)
+
+
+def group(generation: str) -> str:
+    """Consumer group of a generation of the view."""
+    return f"live-{generation}"
 
 
 def _decode(codec: Codec, event: EventT[Any], schema: str) -> Any:
@@ -64,7 +71,7 @@ class Live:
         self._view = view
         self.lost = False
         self.app = faust.App(
-            f"live-{generation}",
+            group(generation),
             broker=f"kafka://{addresses.kafka}",
             datadir=addresses.home / "live",
             store="memory://",
@@ -86,13 +93,16 @@ class Live:
     def _topic(self, name: str) -> Any:
         return self.app.topic(name, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")
 
+    def _by_partition(self, events: Sequence[EventT[Any]], schema: str) -> dict[int, list[tuple[int, Any]]]:
+        found: dict[int, list[tuple[int, Any]]] = {}
+        for event in events:
+            item = (event.message.offset, _decode(self._codec, event, schema))
+            found.setdefault(event.message.partition, []).append(item)
+        return found
+
     async def _usage(self, stream: StreamT[Any]) -> None:
         async for events in cast(Stream[Any], stream).take_events(TAKE, within=WITHIN_S):
-            by_partition: dict[int, list[tuple[int, Usage | None]]] = {}
-            for event in events:
-                found = (event.message.offset, _decode(self._codec, event, "Usage"))
-                by_partition.setdefault(event.message.partition, []).append(found)
-            for partition, records in by_partition.items():
+            for partition, records in self._by_partition(events, "Usage").items():
                 try:
                     await self._view.count(partition, records, time.time_ns() // 1_000_000)
                 except Lost:
@@ -101,8 +111,9 @@ class Live:
 
     async def _results(self, stream: StreamT[Any]) -> None:
         async for events in cast(Stream[Any], stream).take_events(TAKE, within=WITHIN_S):
-            found = [_decode(self._codec, event, "BatchResult") for event in events]
-            await self._view.mark([cast(BatchResult, record) for record in found if record is not None])
+            for partition, records in self._by_partition(events, "BatchResult").items():
+                after = records[-1][0] + 1
+                await self._view.mark(partition, after, [record for _, record in records if record is not None])
 
     async def _watch(self) -> None:
         if not await self._view.is_ours():
@@ -115,23 +126,6 @@ class Live:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Sparing(logging.Filter):
-    """Lets one line of the Kafka client through in QUIET_S: while a broker is away it writes forty a second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._next_s = 0.0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
-        if not record.name.startswith("aiokafka"):
-            return True
-        due = record.created >= self._next_s
-        if due:
-            self._next_s = record.created + QUIET_S
-        return due
-
-
 class Worker(faust.Worker):
     """Faust's worker, which leaves STOP_S after SIGTERM at the latest: a broker that is away must not hold it."""
 
@@ -142,32 +136,43 @@ class Worker(faust.Worker):
         super()._on_sigterm()
 
 
-def _await(what: str, call: Callable[[], Any]) -> Any:
-    """The result of `call`, tried for as long as it takes; one line when it begins to fail."""
-    failures = 0
-    while True:
-        try:
-            return call()
-        except Exception as error:  # each client raises its own kinds; all of them mean "not yet"
-            if failures == 0:
-                log.warning("%s is away (%s: %s); trying again", what, type(error).__name__, error)
-            time.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-            failures += 1
+def _committed(kafka: str, generation: str) -> dict[str, int]:
+    """Next offsets of the generation's group, by progress.position_field; none for a new group.
+
+    Raises KafkaException while the broker is away, RuntimeError while it lacks a topic.
+    """
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": group(generation), "log_level": 0})
+    try:
+        partitions: list[TopicPartition] = []
+        for topic in CONSUMED:
+            found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+            if found.error is not None:
+                raise RuntimeError(f"topic {topic}: {found.error.str()}")
+            partitions += [TopicPartition(topic, number) for number in found.partitions]
+        answer = consumer.committed(partitions, timeout=TIMEOUT_S)
+        return {progress.position_field(p.topic, p.partition): p.offset for p in answer if p.offset >= 0}
+    finally:
+        consumer.close()
 
 
-def _reach(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=2).close()
+async def _open(view: View, kafka: str) -> str:
+    """The generation to count; a new one where the view has a gap that its group would not fill."""
+    generation = await view.open()
+    committed = keep_trying("kafka", lambda: _committed(kafka, generation))
+    if progress.has_gap(committed, await view.positions()):
+        log.warning("the live view lacks records that were read; counting the topics again")
+        await view.forget()
+        generation = await view.open()
+    return generation
 
 
 def _run(addresses: Addresses) -> int:
     """One run; 0 when told to stop, RESTART when the view has to be counted anew, else a crash."""
-    codec = _await("registry", lambda: registry.connect(addresses.registry))
-    _await("kafka", lambda: _reach(addresses.kafka))
+    codec = keep_trying("registry", lambda: registry.connect(addresses.registry))
     view = View(addresses.redis)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    generation = loop.run_until_complete(view.open())
+    generation = loop.run_until_complete(_open(view, addresses.kafka))
     log.info("counting as generation %s of the live view", generation)
     live = Live(addresses, codec, view, generation)
     worker = Worker(live.app, loop=loop, override_logging=False, redirect_stdouts=False, quiet=True)

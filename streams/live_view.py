@@ -1,13 +1,12 @@
 """The live view in Redis: windows, progress, and how far `usage` has been counted into them.
 
-The hash `live` names the generation of the view and holds, per partition of `usage`, the next offset to count. It
-changes in the same script as the windows do, so a record read again is never counted again. When Redis loses its
+The hash `live` names the generation of the view and holds the next offset of every partition. That of `usage` changes
+in the same script as the windows do, so a record read again is never counted again. When Redis loses its
 memory the hash is gone with it, and a new generation is counted from the beginning of the topics.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,15 +15,16 @@ from typing import Any, Final, TypeVar, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from schemas import topics
 from schemas.records import BatchResult, Usage
 from streams import progress
+from streams.patience import keep_trying_async
 
 log: Final = logging.getLogger("live")
 T = TypeVar("T")
 
 MARK: Final = "live"
 GENERATION: Final = "generation"
-BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 # Lines in one script call: Redis serves nobody else while a script runs.
 LINES_A_CALL: Final = 1000
 
@@ -67,23 +67,6 @@ class Lost(Exception):
     """The view in Redis is not the one that was being counted: it has to be counted anew."""
 
 
-async def retrying(what: str, call: Callable[[], Awaitable[T]], faults: tuple[type[Exception], ...]) -> T:
-    """The result of `call`, tried for as long as it takes; one line when it begins to fail, one when it is well."""
-    failures = 0
-    while True:
-        try:
-            result = await call()
-        except faults as error:
-            if failures == 0:
-                log.warning("%s is away (%s: %s); trying again", what, type(error).__name__, error)
-            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-            failures += 1
-            continue
-        if failures:
-            log.info("%s is back", what)
-        return result
-
-
 class View:
     """Writes the live view. Every method waits for Redis as long as it takes."""
 
@@ -95,7 +78,7 @@ class View:
         self._next: dict[int, int] = {}
 
     async def _do(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await retrying("redis", call, (RedisError, OSError))
+        return await keep_trying_async("redis", call, (RedisError, OSError))
 
     async def open(self) -> str:
         """The generation of the view; a new one, with all windows cleared, where there was none."""
@@ -125,7 +108,7 @@ class View:
 
         Raises Lost if the view is not of our generation.
         """
-        field = f"usage/{partition}"
+        field = progress.position_field(topics.USAGE, partition)
         expected = self._next.get(partition, 0)
         while True:
             new = [(offset, record) for offset, record in records if offset >= expected]
@@ -137,7 +120,7 @@ class View:
             at = await self._apply(field, expected, after, windows)
             if at < expected:
                 # Another generation (-1), or Redis came back with an older memory: neither can be continued.
-                await self._do(lambda: self._redis.delete(MARK))
+                await self.forget()
                 raise Lost
             if at == after:
                 self._next[partition] = after
@@ -150,11 +133,16 @@ class View:
             arguments += [progress.window_expiry_ms(key), *window.fields().values()]
         return int(await self._do(lambda: self._count(keys=[MARK, *windows], args=arguments)))
 
-    async def mark(self, records: Sequence[BatchResult]) -> None:
-        """Set the bits of finished lines; each line counts once, however often it is seen."""
+    async def mark(self, partition: int, after: int, records: Sequence[BatchResult]) -> None:
+        """Set the bits of finished lines; each line counts once, however often it is seen.
+
+        `after` is the offset that follows the last record of this partition of `batch_results`.
+        """
         for batch_id, lines in progress.fold_results(records).items():
             for first in range(0, len(lines), LINES_A_CALL):
                 await self._mark(batch_id, lines[first : first + LINES_A_CALL])
+        field = progress.position_field(topics.BATCH_RESULTS, partition)
+        await self._do(lambda: self._redis.hset(MARK, field, after))
 
     async def _mark(self, batch_id: str, lines: Sequence[progress.Line]) -> None:
         keys = [progress.progress_key(batch_id), progress.counts_key(batch_id)]
@@ -164,6 +152,11 @@ class View:
             arguments += [line.line, outcome, line.input_tokens, line.output_tokens]
         await self._do(lambda: self._mark_lines(keys=keys, args=arguments))
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
+    async def positions(self) -> dict[str, int]:
+        """How far each partition is in the view: the next offset, by `progress.position_field`."""
+        found = cast(dict[bytes, bytes], await self._do(lambda: self._redis.hgetall(MARK)))
+        return {field.decode(): int(value) for field, value in found.items() if field.decode() != GENERATION}
+
+    async def forget(self) -> None:
+        """Give up this generation: the next `open` begins another."""
+        await self._do(lambda: self._redis.delete(MARK))

@@ -1,6 +1,7 @@
 """Moderation: what rules say of a text, whole or as it streams. Pure.
 
-It fails closed: on an error the caller delivers nothing. Patterns run on RE2 over folded text: linear time whatever a rule's author wrote.
+It fails closed: on an error the caller delivers nothing. Patterns run on RE2 over folded text: linear time whatever a
+rule's author wrote.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ every partition of `usage` the offset up to which it has counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +68,19 @@ def progress_key(batch_id: str) -> str:
 def counts_key(batch_id: str) -> str:
     """Redis hash beside the bitmap: completed, failed, input_tokens, output_tokens."""
     return f"progress:{batch_id}:counts"
+
+
+def position_field(topic: str, partition: int) -> str:
+    """Field of the view's mark that holds the next offset of a partition."""
+    return f"{topic}/{partition}"
+
+
+def has_gap(committed: Mapping[str, int], positions: Mapping[str, int]) -> bool:
+    """Whether the group has passed records that the view does not hold, so that nobody would ever count them.
+
+    It happens when a process ends while Redis is away: Faust then commits what it has handed out.
+    """
+    return any(offset > positions.get(field, 0) for field, offset in committed.items())
 
 
 def fold_usage(records: Iterable[Usage], now_ms: int) -> dict[str, Window]:

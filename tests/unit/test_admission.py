@@ -256,15 +256,15 @@ def test_a_stream_begun_twice_is_interrupted_unless_the_first_attempt_finishes()
     a, b = request("a", stream=True), request("b", stream=True)
     for r in (a, b):
         e.step("Request", r, T0)
-        e.step("Started", started(r, "first"), T0 + 1)
-        e.step("Started", started(r, "second"), T0 + 2)
-        e.step("Completion", completion(r, attempt="second"), T0 + 3)
+        e.step("Started", started(r, "1" + r["request_id"]), T0 + 1)
+        e.step("Started", started(r, "2" + r["request_id"]), T0 + 2)
+        e.step("Completion", completion(r, attempt="2" + r["request_id"]), T0 + 3)
     assert not rows(e)
-    e.step("Completion", completion(a, attempt="first"), T0 + 4)
+    e.step("Completion", completion(a, attempt="1" + a["request_id"]), T0 + 4)
     e.advance(T0 + 10_000)
     assert rows(e)[a["request_id"]]["status"] == "completed"
     assert rows(e)[b["request_id"]]["status"] == "interrupted"
-    assert [w["attempt"] for w in e.read("waste")] == ["second", "second"]
+    assert [w["attempt"] for w in e.read("waste")] == ["2" + a["request_id"], "2" + b["request_id"]]
 
 
 def test_a_repeated_request_gets_its_one_answer():

@@ -1,0 +1,68 @@
+# The operator's commands. Everything is installed into the checkout (.venv, .runtime); state lies under .millrace.
+PYTHON ?= python3.11
+RUN := .venv/bin/python -m infra.local
+TESTS ?= tests
+
+# Values given on the command line reach the recipes through the environment, unexpanded: a query may hold quotes,
+# dollars and 100 kB. Cleared from MAKEFLAGS, where they would count a second time against the limit of the kernel.
+MAKEOVERRIDES =
+override Q := $(value Q)
+override CONFIG := $(value CONFIG)
+override S := $(value S)
+export Q CONFIG S
+
+.DEFAULT_GOAL := help
+.PHONY: help install present up down status logs apply sql demo bench test check format lock records
+
+help:  ## what there is to do
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+install:  ## install what is missing into the checkout
+	@$(PYTHON) -c '' 2>/dev/null || { echo 'millrace: Python 3.11 is missing: install it, or say where it is with PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -m infra.local.install
+
+# What only looks at a running stack, or stops it, must not change the packages under it.
+present:
+	@test -x .venv/bin/python || $(MAKE) --no-print-directory install
+
+up: install  ## start the stack; returns when it is healthy
+	@$(RUN) up
+
+down: present  ## stop the stack; its state stays
+	@$(RUN) down
+
+status: present  ## services and Flink jobs
+	@$(RUN) status
+
+logs: present  ## follow the logs; S=service for one of them
+	@$(RUN) logs $$S
+
+apply: install  ## publish the configuration in the folder CONFIG
+	@$(RUN) exec -- python -m ingest.apply "$${CONFIG:-config}"
+
+sql: install  ## Q="select ..." over the views usage, responses and audit; prints CSV
+	@$(RUN) exec -- python -m streams.lake_sql
+
+demo: up  ## a real batch and real-time calls, from the SDK to Parquet
+	@$(RUN) exec -- python -m examples.demo
+
+bench: install  ## the benchmarks the README quotes
+	@$(RUN) exec -- python -m tests.bench
+
+check: install  ## style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+test: check  ## every test that needs no GPU; TESTS=tests/unit for a part
+	@.venv/bin/python -m pytest $(TESTS)
+
+format: install  ## put the code into shape
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+lock: install  ## resolve requirements.in into requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
+		--python-version 3.11 requirements.in -o requirements.lock
+
+records: install  ## write schemas/records.py from the .avsc files
+	@.venv/bin/python -m schemas.generate

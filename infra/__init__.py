@@ -1,0 +1,1 @@
+"""Where Millrace runs: this machine (infra.local) and, beside it, the cloud."""

@@ -1,0 +1,109 @@
+"""What is stored of a batch: the API's object and, beside it, what the batcher needs to go on after a kill. Pure.
+
+One object in S3, changed only by conditional puts. `epoch` counts the batchers that took the batch over: who finds a
+higher one has lost it. `revision` counts the batcher's writes (not the gateway's cancellation), so that a batcher
+whose answer from S3 got lost recognises its own write.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from ingest import batch_object
+from ingest.batch_object import Batch, Ending
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """Parts `first` to `last` that the batcher of `epoch` wrote and that count."""
+
+    epoch: int
+    first: int
+    last: int
+
+
+class Private(msgspec.Struct, frozen=True):
+    """The batcher's part. Times in ms.
+
+    `done` is the bitmap of lines; `line` and `offset` are where to read on in the input file: no line before has
+    to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
+    their owner wants gone `output_expiry_s` seconds later (0: never).
+    """
+
+    tenant: str
+    key_id: str
+    created_ms: int
+    deadline_ms: int
+    output_expiry_s: int = 0
+    epoch: int = 0
+    revision: int = 0
+    validated: bool = False
+    ending: Ending = "completed"
+    done: str = ""
+    line: int = 1
+    offset: int = 0
+    parts: tuple[Run, ...] = ()
+    ended_ms: int = 0
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The stored object."""
+
+    batch: Batch
+    private: Private
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.batch.status in batch_object.TERMINAL
+
+
+_decoder: Final = msgspec.json.Decoder(Document)
+
+Meeting = Literal["mine", "lost", "retry"]
+
+
+def encode(document: Document) -> bytes:
+    """JSON of a document."""
+    return msgspec.json.encode(document)
+
+
+def decode(data: bytes) -> Document:
+    """The document in `data`; msgspec.DecodeError if it is none."""
+    return _decoder.decode(data)
+
+
+def claimed(document: Document) -> Document:
+    """The document as its next batcher takes it over."""
+    private = document.private
+    return replace(document, private=replace(private, epoch=private.epoch + 1, revision=private.revision + 1))
+
+
+def meet(mine: Document, stored: Document) -> Meeting:
+    """What a refused conditional put of `mine` means, given what is stored.
+
+    "mine": it is our own write whose answer got lost; "lost": another batcher has the batch; "retry": the gateway
+    changed it (which is only ever a cancellation): put `adopt(mine, stored)`.
+    """
+    if stored.private.epoch != mine.private.epoch:
+        return "lost"
+    return "mine" if stored.private.revision == mine.private.revision else "retry"
+
+
+def adopt(mine: Document, stored: Document) -> Document:
+    """Our document with the cancellation that was stored meanwhile, unless we had heard of it or it comes too late."""
+    if stored.batch.status != "cancelling" or mine.batch.status not in ("validating", "in_progress", "finalizing"):
+        return mine
+    at = stored.batch.cancelling_at
+    batch = replace(mine.batch, status="cancelling", cancelling_at=at, finalizing_at=None)
+    return Document(batch, replace(mine.private, ending="cancelled"))
+
+
+def with_part(runs: tuple[Run, ...], epoch: int, sequence: int) -> tuple[Run, ...]:
+    """The runs with one more part, the next of its epoch."""
+    if runs and runs[-1].epoch == epoch:
+        assert runs[-1].last + 1 == sequence, "parts are written in order"
+        return (*runs[:-1], Run(epoch, runs[-1].first, sequence))
+    return (*runs, Run(epoch, sequence, sequence))

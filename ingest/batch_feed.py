@@ -1,0 +1,223 @@
+"""Sends lines of batches to the journal: few at a time, tenants in turn, within a tenant the earliest deadline first.
+
+Lines to be run go as Request, lines of a batch that was cancelled or has expired as Cancellation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from ingest import batch_line, ids, places, window
+from ingest.ahead import Ahead
+from ingest.batch_line import Fault, Line
+from ingest.batch_models import Models
+from ingest.batch_run import BatchRun
+from ingest.batch_validation import Verdict
+from ingest.input_lines import InputLine
+from ingest.input_reader import InputReader
+from ingest.storage import Missing, Storage, StorageError
+from ingest.window import Rate
+from schemas import topics
+from schemas.records import Cancellation, Request
+from schemas.wire import Codec
+
+log = logging.getLogger(__name__)
+
+# Cancellations are answered by admission itself, so a thousand under way keep it busy for less than half a second.
+SWEEP_OPEN: Final = 1_000
+# Admission answers every cancellation; if some answer is missing for this long, the sweep is made again.
+SWEEP_AGAIN_MS: Final = 30_000
+READ_AGAIN_MS: Final = 2_000
+
+
+class Feed:
+    """Sends slices of lines. `models` is the configuration as it is now, None while there is none."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        codec: Codec,
+        storage: Storage,
+        executor: Executor,
+        models: Callable[[], Models | None],
+    ) -> None:
+        self._producer = producer
+        self._codec = codec
+        self._storage = storage
+        self._executor = executor
+        self._models = models
+        self._rates: defaultdict[str, Rate] = defaultdict(Rate)
+        self._ahead = Ahead()
+        self._last = ""
+        self._slice_ms = 0
+
+    def admitted(self, request_id: str, now_ms: int) -> None:
+        """Admission has decided about a line."""
+        self._ahead.seen(request_id, now_ms)
+
+    def finished(self, run: BatchRun, now_ms: int) -> None:
+        """A line of `run` has its outcome, so its model's pool can take more."""
+        self._rates[self._model(run)].add(1, now_ms)
+
+    def slice(self, runs: Iterable[BatchRun], now_ms: int) -> int:
+        """Send the next lines of `runs`, if it is time; how many were sent."""
+        slices = min((now_ms - self._slice_ms) // window.SLICE_MS, window.LATE_SLICES)
+        if slices <= 0:
+            return 0
+        self._slice_ms = now_ms
+        most = min(slices * window.SLICE_LINES, self._ahead.room(now_ms))
+        if most <= 0:
+            return 0
+        if (models := self._models()) is None:
+            return 0
+        ready, room = self._ready(runs, models, now_ms)
+        sent = 0
+        while ready and sent < most:
+            for tenant in window.turns(ready, self._last):
+                count = self._turn(ready[tenant], room, min(window.TURN_LINES, most - sent), now_ms)
+                sent += count
+                if not count:
+                    del ready[tenant]
+                self._last = tenant
+                if sent >= most:
+                    break
+        return sent
+
+    def _ready(
+        self, runs: Iterable[BatchRun], models: Models, now_ms: int
+    ) -> tuple[dict[str, list[BatchRun]], dict[str, int]]:
+        """Runs with lines to send, by tenant and deadline; and how many lines each model may still take."""
+        ready: defaultdict[str, list[BatchRun]] = defaultdict(list)
+        used: defaultdict[str, int] = defaultdict(int)
+        for run in runs:
+            step = run.step()
+            if step == "feed":
+                used[self._model(run)] += len(run.open)
+            elif step == "sweep" and run.all_sent and now_ms - run.sent_ms > SWEEP_AGAIN_MS:
+                log.warning("%s: %d lines were not answered, asking again", run.id, len(run.open))
+                run.rewind()
+            if step in ("feed", "sweep") and not run.all_sent and now_ms >= run.retry_ms:
+                ready[run.tenant].append(run)
+        room = {m: window.limit(models.slots(m), self._rates[m].per_second(now_ms)) - n for m, n in used.items()}
+        for waiting in ready.values():
+            waiting.sort(key=lambda r: r.document.private.deadline_ms)
+        return ready, room
+
+    def _turn(self, waiting: list[BatchRun], room: dict[str, int], most: int, now_ms: int) -> int:
+        """Send up to `most` lines of one tenant; how many were sent."""
+        sent = 0
+        for run in waiting:
+            model = self._model(run)
+            while sent < most and self._allowed(run, room.get(model, 0)):
+                if not self._send_next(run, now_ms):
+                    if run.reader is not None and not run.document.terminal:
+                        return sent  # its block is on the way; to begin with the next batch would only take memory
+                    break
+                sent += 1
+                if run.step() == "feed":
+                    room[model] -= 1
+        return sent
+
+    def _model(self, run: BatchRun) -> str:
+        """The model whose pool a batch fills, which may be called by several names."""
+        name, models = run.document.batch.model or "", self._models()
+        return name if models is None else models.real(name)
+
+    def _allowed(self, run: BatchRun, room: int) -> bool:
+        return room > 0 if run.step() == "feed" else len(run.open) < SWEEP_OPEN
+
+    def _send_next(self, run: BatchRun, now_ms: int) -> bool:
+        """Send the next line of a run that still needs it; False if there is none at hand."""
+        if run.reader is None:
+            place = places.file_content(run.tenant, run.document.batch.input_file_id)
+            run.reader = InputReader(self._storage, place, *run.position, self._executor)
+        while True:
+            try:
+                line = run.reader.take()
+            except Missing:
+                fault = Fault("invalid_request", "The input file was removed while the batch ran.", "input_file_id")
+                run.judge(Verdict(0, "", (fault,)), now_ms)
+                return False
+            except StorageError as error:
+                log.warning("%s: its input cannot be read: %s", run.id, error)
+                run.reader = None
+                run.retry_ms = now_ms + READ_AGAIN_MS
+                return False
+            if line is None:
+                if run.reader.ended:
+                    run.reader = None
+                    run.position = (run.bitmap.total + 1, run.position[1])
+                return False
+            run.position = (line.number + 1, line.offset + len(line.raw) + 1)
+            if line.number not in run.bitmap and line.number <= run.bitmap.total:
+                return self._send(run, line, now_ms)
+
+    def _send(self, run: BatchRun, line: InputLine, now_ms: int) -> bool:
+        parsed = batch_line.parse(line.raw)
+        assert isinstance(parsed, Line), f"{run.id}: line {line.number} was valid before"
+        run.open[line.number] = line.offset
+        run.sent_ms = now_ms
+        self._ahead.sent(ids.request_id(run.id, line.number), now_ms)
+        if run.step() == "feed":
+            value = self._codec.encode("Request", _request(run, line.number, parsed, now_ms))
+        else:
+            value = self._codec.encode("Cancellation", _cancellation(run, line.number, parsed))
+
+        def report(error: KafkaError | None, _message: Any) -> None:
+            if error is not None:
+                log.warning("%s: a line was not taken by Kafka (%s); it is sent again", run.id, error.str())
+                run.rewind()
+
+        try:
+            self._producer.produce(topics.JOURNAL, value, run.tenant.encode(), on_delivery=report)
+        except (BufferError, KafkaException) as error:
+            log.warning("%s: a line cannot be sent (%s); it is sent again", run.id, error)
+            run.rewind()
+            run.retry_ms = now_ms + READ_AGAIN_MS
+            return False
+        return True
+
+
+def _request(run: BatchRun, number: int, line: Line, now_ms: int) -> Request:
+    private = run.document.private
+    return Request(
+        tenant=run.tenant,
+        request_id=ids.request_id(run.id, number),
+        key_id=private.key_id,
+        endpoint=line.url,
+        model=line.model,
+        body=line.body,
+        lane="batch",
+        received_at=now_ms,
+        deadline=private.deadline_ms,
+        reply_to="",
+        stream=False,
+        batch_id=run.id,
+        line=number,
+        custom_id=line.custom_id,
+        cache="default",
+        repeatable=False,
+        correlation_id="",
+        source="batch",
+    )
+
+
+def _cancellation(run: BatchRun, number: int, line: Line) -> Cancellation:
+    private = run.document.private
+    return Cancellation(
+        tenant=run.tenant,
+        request_id=ids.request_id(run.id, number),
+        reason="expired" if private.ending == "expired" else "cancelled",
+        key_id=private.key_id,
+        model=line.model,
+        received_at=private.created_ms,
+        batch_id=run.id,
+        line=number,
+        custom_id=line.custom_id,
+    )

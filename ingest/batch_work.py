@@ -1,0 +1,78 @@
+"""Begins and ends the slow work of batches: validation, the merging of results, tidying up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, Final
+
+from ingest import batch_jobs
+from ingest.batch_models import Models
+from ingest.batch_run import BatchRun
+from ingest.storage import Storage
+
+log = logging.getLogger(__name__)
+
+AGAIN_MS: Final = 5_000
+
+
+class Work:
+    """At most one piece of work per batch at a time, in the threads of `executor`.
+
+    `models` answers None while no configuration is known; nothing is validated until then.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        executor: Executor,
+        models: Callable[[], Models | None],
+        stop: threading.Event,
+    ) -> None:
+        self._storage = storage
+        self._executor = executor
+        self._models = models
+        self._stop = stop
+
+    def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
+        """Do what is next for a batch; whether it has left. `saving` tells that documents are being stored."""
+        run.expire(now_ms)
+        if run.work is not None:
+            return run.work.done() and self._finish(run, run.work, now_ms)
+        task = None if now_ms < run.retry_ms else self._next(run, saving)
+        if task is not None:
+            run.work = self._executor.submit(task)
+        return False
+
+    def _next(self, run: BatchRun, saving: bool) -> Callable[[], Any] | None:
+        step = run.step()
+        if step == "validate":
+            if (models := self._models()) is None:
+                return None
+            return partial(batch_jobs.validate, self._storage, run.document, models.knows, self._stop)
+        if saving:
+            return None
+        if step == "finalise" and run.ready_to_finalise:
+            return partial(batch_jobs.finalise, self._storage, run.document)
+        if step == "leave" and not run.dirty:
+            return partial(batch_jobs.clean, self._storage, run.document)
+        return None
+
+    def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
+        step = run.step()
+        run.work = None
+        try:
+            result = work.result()
+        except Exception as error:
+            log.error("%s: could not %s: %r; again in %d ms", run.id, step, error, AGAIN_MS)
+            run.retry_ms = now_ms + AGAIN_MS
+            return False
+        if step == "validate":
+            run.judge(result, now_ms)
+        elif step == "finalise":
+            run.end(result.output, result.error, now_ms)
+        log.info("%s: %s, %s", run.id, run.document.batch.status, run.document.batch.request_counts)
+        return step == "leave"

@@ -1,0 +1,202 @@
+"""/v1/batches, as OpenAI has it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from typing import Any, Final
+
+import msgspec
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ingest import batch_object, envelope, file_object, ids
+from ingest.batch_document import Document, Private
+from ingest.batch_object import Batch
+from ingest.batch_store import BatchStore, NotCancellable, Promise
+from ingest.file_store import FileStore
+from ingest.files import answer, blocking, page, page_limit
+from ingest.journal import JournalError
+from ingest.services import Services
+from ingest.storage import Missing, Storage
+from schemas import topics
+from schemas.config import Principal
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 64 * 1024
+MAX_KEY_BYTES: Final = 255
+DEFAULT_LIST: Final = 20
+MAX_LIST: Final = 100
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a caller asks for when creating a batch, checked."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    window_s: int
+    metadata: dict[str, str] | None
+    output_expiry_s: int
+
+
+def make_router(services: Services) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/v1/batches")
+    routes = Batches(services)
+    router.add_api_route("", routes.create, methods=["POST"])
+    router.add_api_route("", routes.list, methods=["GET"])
+    router.add_api_route("/{batch_id}", routes.get, methods=["GET"])
+    router.add_api_route("/{batch_id}/cancel", routes.cancel, methods=["POST"])
+    return router
+
+
+class Batches:
+    """The handlers. A batch of another tenant does not exist."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def _store(self) -> tuple[BatchStore, FileStore]:
+        storage = Storage(self._services.s3, self._services.addresses.bucket)
+        return BatchStore(storage), FileStore(storage)
+
+    async def create(self, request: Request) -> Response:
+        """POST /v1/batches. With an Idempotency-Key a repeat answers with the batch that was made first."""
+        principal = await self._services.caller(request)
+        order = read_order(await _body(request))
+        now_ms = time.time_ns() // 1_000_000
+        store, file_store = self._store()
+        mine = Promise(ids.newest_first(ids.BATCH, now_ms, os.urandom(16)), now_ms, _digest(order))
+        promise = mine
+        if (key := request.headers.get("idempotency-key")) is not None:
+            if not 0 < len(key) <= MAX_KEY_BYTES:
+                raise envelope.invalid(f"Idempotency-Key must have 1 to {MAX_KEY_BYTES} characters.")
+            promise = await blocking(store.promise, principal.tenant, key, mine)
+            if promise.asked != mine.asked:
+                raise envelope.invalid("This Idempotency-Key was used for another request.", code="idempotency_error")
+        if promise is mine:
+            await self._check_file(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
+        batch = await blocking(store.create, document(order, principal, promise))
+        await self._command(principal.tenant, batch.id, "start", now_ms)
+        return answer(batch)
+
+    async def list(self, request: Request) -> Response:
+        """GET /v1/batches, newest first."""
+        principal = await self._services.caller(request)
+        limit = page_limit(request.query_params.get("limit"), DEFAULT_LIST, MAX_LIST)
+        after = request.query_params.get("after", "")
+        if after and not ids.is_id(ids.BATCH, after):
+            raise envelope.invalid("after must be the id of a batch.", "after")
+        store, _ = self._store()
+        return answer(page(await blocking(store.list, principal.tenant, after, limit + 1), limit))
+
+    async def get(self, request: Request, batch_id: str) -> Response:
+        """GET /v1/batches/{batch_id}"""
+        principal = await self._services.caller(request)
+        store, _ = self._store()
+        try:
+            return answer(await blocking(store.get, principal.tenant, batch_id))
+        except Missing as error:
+            raise _no_batch(batch_id) from error
+
+    async def cancel(self, request: Request, batch_id: str) -> Response:
+        """POST /v1/batches/{batch_id}/cancel. 409 once there is nothing left to cancel."""
+        principal = await self._services.caller(request)
+        store, _ = self._store()
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            batch = await blocking(store.cancel, principal.tenant, batch_id, now_ms // 1000)
+        except Missing as error:
+            raise _no_batch(batch_id) from error
+        except NotCancellable as error:
+            raise envelope.conflict(f"The batch is {error.batch.status}.", "batch_not_cancellable") from error
+        await self._command(principal.tenant, batch_id, "cancel", now_ms)
+        return answer(batch)
+
+    async def _check_file(self, store: FileStore, tenant: str, file_id: str, now_s: int) -> None:
+        try:
+            file = await blocking(store.get, tenant, file_id, now_s)
+        except Missing as error:
+            raise envelope.not_found(f"No such File object: {file_id}", "input_file_id") from error
+        if file.purpose != "batch":
+            raise envelope.invalid("The input file must have been uploaded for purpose 'batch'.", "input_file_id")
+
+    async def _command(self, tenant: str, batch_id: str, command: str, now_ms: int) -> None:
+        """Wake the batcher. If that fails it finds the batch by itself, a little later."""
+        record = {"tenant": tenant, "batch_id": batch_id, "command": command, "at": now_ms}
+        try:
+            await self._services.journal.append(topics.BATCH_COMMANDS, batch_id, "BatchCommand", record)
+        except JournalError as error:
+            log.warning("%s of %s was stored, but not announced: %s", command, batch_id, error)
+
+
+def _no_batch(batch_id: str) -> envelope.ApiError:
+    return envelope.not_found(f"No batch found with id '{batch_id}'.", "batch_id")
+
+
+async def _body(request: Request) -> Any:
+    """The JSON body. Raises ApiError (400, 413)."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise envelope.too_large(MAX_BODY_BYTES)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise envelope.invalid(f"The body is not valid JSON: {error}") from error
+
+
+def read_order(value: Any) -> Order:
+    """The order in a JSON body. Raises ApiError (400) with the parameter at fault."""
+    if not isinstance(value, dict):
+        raise envelope.invalid("The body must be a JSON object.")
+    file_id, endpoint, window = (value.get(n) for n in ("input_file_id", "endpoint", "completion_window"))
+    if not isinstance(file_id, str) or not file_id:
+        raise envelope.invalid("input_file_id must be the id of a file.", "input_file_id")
+    if endpoint not in batch_object.ENDPOINTS:
+        raise envelope.invalid(f"endpoint must be one of {', '.join(batch_object.ENDPOINTS)}.", "endpoint")
+    seconds = batch_object.window_s(window)
+    if seconds is None:
+        message = "completion_window must be a number and s, m, h or d, of at most 7 days, such as 24h."
+        raise envelope.invalid(message, "completion_window")
+    if fault := batch_object.metadata_fault(value.get("metadata")):
+        raise envelope.invalid(fault, "metadata")
+    expiry_s = _output_expiry_s(value.get("output_expires_after"))
+    return Order(file_id, endpoint, str(window), seconds, value.get("metadata"), expiry_s)
+
+
+def _output_expiry_s(value: Any) -> int:
+    if value is None:
+        return 0
+    seconds = value.get("seconds") if isinstance(value, dict) else None
+    if seconds is None or value.get("anchor") != "created_at" or not file_object.is_expiry(seconds):
+        message = f"output_expires_after must have anchor created_at and seconds {file_object.EXPIRY_BOUNDS}."
+        raise envelope.invalid(message, "output_expires_after")
+    return int(seconds)
+
+
+def _digest(order: Order) -> str:
+    return hashlib.sha256(msgspec.json.encode(order, order="deterministic")).hexdigest()
+
+
+def document(order: Order, principal: Principal, promise: Promise) -> Document:
+    """The new batch."""
+    created_s = promise.created_ms // 1000
+    batch = Batch(
+        id=promise.batch_id,
+        endpoint=order.endpoint,
+        input_file_id=order.input_file_id,
+        completion_window=order.completion_window,
+        created_at=created_s,
+        expires_at=created_s + order.window_s,
+        metadata=order.metadata,
+    )
+    deadline_ms = promise.created_ms + 1000 * order.window_s
+    private = Private(principal.tenant, principal.name, promise.created_ms, deadline_ms, order.output_expiry_s)
+    return Document(batch, private)

@@ -1,0 +1,226 @@
+"""/v1/files, as OpenAI has it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from ingest import envelope, file_object, ids, places
+from ingest.file_object import FileObject
+from ingest.file_store import FileStore
+from ingest.services import Services
+from ingest.storage import Missing, Storage, StorageError, Writer
+from ingest.uploads import Upload
+
+MAX_FILE_BYTES: Final = 512 * 1024 * 1024
+# What is parsed between two waits for S3: enough to be worth a thread's time.
+FEED_BYTES: Final = 1024 * 1024
+MAX_LIST: Final = 10_000
+_RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+
+T = TypeVar("T")
+
+
+def make_router(services: Services) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/v1/files")
+    routes = Files(services)
+    router.add_api_route("", routes.create, methods=["POST"])
+    router.add_api_route("", routes.list, methods=["GET"])
+    router.add_api_route("/{file_id}", routes.get, methods=["GET"])
+    router.add_api_route("/{file_id}", routes.delete, methods=["DELETE"])
+    router.add_api_route("/{file_id}/content", routes.content, methods=["GET"])
+    return router
+
+
+async def blocking(call: Callable[..., T], *arguments: object) -> T:
+    """Run a call that waits for S3 in a thread. Raises ApiError: 503 where S3 fails; Missing passes."""
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except Missing:
+        raise
+    except StorageError as error:
+        raise envelope.unavailable("The file store cannot be reached.", "storage_unavailable") from error
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """An object of the API as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type=envelope.JSON)
+
+
+class Files:
+    """The handlers. A file of another tenant does not exist."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def _store(self) -> tuple[Storage, FileStore]:
+        storage = Storage(self._services.s3, self._services.addresses.bucket)
+        return storage, FileStore(storage)
+
+    async def create(self, request: Request) -> Response:
+        """POST /v1/files"""
+        tenant = (await self._services.caller(request)).tenant
+        storage, store = self._store()
+        now_ms = time.time_ns() // 1_000_000
+        file_id = ids.newest_first(ids.FILE, now_ms, os.urandom(16))
+        writer = storage.writer(places.file_content(tenant, file_id))
+        try:
+            upload = await _receive(request, writer)
+            file = _file(file_id, upload, writer.size, now_ms // 1000)
+            await blocking(writer.close)
+        except BaseException:
+            await asyncio.to_thread(writer.abort)
+            raise
+        await blocking(store.put, tenant, file)
+        return answer(file)
+
+    async def list(self, request: Request) -> Response:
+        """GET /v1/files"""
+        tenant = (await self._services.caller(request)).tenant
+        query = request.query_params
+        limit = page_limit(query.get("limit"), MAX_LIST, MAX_LIST)
+        order, purpose, after = query.get("order", "desc"), query.get("purpose", ""), query.get("after", "")
+        if order not in ("asc", "desc"):
+            raise envelope.invalid("order must be asc or desc.", "order")
+        if after and not ids.is_id(ids.FILE, after):
+            raise envelope.invalid("after must be the id of a file.", "after")
+        _, store = self._store()
+        now_s = int(time.time())
+        found = await blocking(store.list, tenant, after, limit + 1, purpose, order == "asc", now_s)
+        return answer(page(found, limit))
+
+    async def get(self, request: Request, file_id: str) -> Response:
+        """GET /v1/files/{file_id}"""
+        return answer((await self._find(request, file_id))[1])
+
+    async def delete(self, request: Request, file_id: str) -> Response:
+        """DELETE /v1/files/{file_id}. 409 while a batch reads it: its lines would be lost."""
+        tenant, file = await self._find(request, file_id)
+        _, store = self._store()
+        if file.purpose == "batch" and await blocking(store.in_use, tenant, file_id):
+            raise envelope.conflict("A batch that has not ended reads this file.", "file_in_use")
+        await blocking(store.delete, tenant, file_id)
+        return answer({"id": file_id, "object": "file", "deleted": True})
+
+    async def content(self, request: Request, file_id: str) -> Response:
+        """GET /v1/files/{file_id}/content, whole or one range of bytes."""
+        tenant, file = await self._find(request, file_id)
+        _, store = self._store()
+        start, end, partial = byte_range(request.headers.get("range"), file.bytes)
+        headers = {"content-length": str(end - start), "accept-ranges": "bytes"}
+        if partial:
+            headers["content-range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+        try:
+            blocks = iter(await blocking(store.content, tenant, file_id, start, end))
+            first = await blocking(next, blocks, b"")
+        except Missing as error:
+            raise _no_file(file_id) from error
+        status = 206 if partial else 200
+        return StreamingResponse(_stream(first, blocks), status, headers, "application/octet-stream")
+
+    async def _find(self, request: Request, file_id: str) -> tuple[str, FileObject]:
+        tenant = (await self._services.caller(request)).tenant
+        _, store = self._store()
+        try:
+            return tenant, await blocking(store.get, tenant, file_id, int(time.time()))
+        except Missing as error:
+            raise _no_file(file_id) from error
+
+
+def _no_file(file_id: str) -> envelope.ApiError:
+    return envelope.not_found(f"No such File object: {file_id}", "id")
+
+
+async def _stream(first: bytes, blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    block = first
+    while block:
+        yield block
+        block = await asyncio.to_thread(next, blocks, b"")
+
+
+async def _receive(request: Request, writer: Writer) -> Upload:
+    """Read the form and send the file on. Raises ApiError (400, 413, 503)."""
+    upload = Upload(request.headers.get("content-type", ""), writer.write)
+    waiting = bytearray()
+    async for chunk in request.stream():
+        waiting += chunk
+        if len(waiting) >= FEED_BYTES:
+            await blocking(upload.feed, bytes(waiting))
+            waiting.clear()
+        if writer.size > MAX_FILE_BYTES:
+            raise envelope.too_large(MAX_FILE_BYTES)
+    await blocking(upload.feed, bytes(waiting))
+    upload.finish()
+    if writer.size > MAX_FILE_BYTES:
+        raise envelope.too_large(MAX_FILE_BYTES)
+    return upload
+
+
+def _file(file_id: str, upload: Upload, size: int, now_s: int) -> FileObject:
+    """The object of a whole upload. Raises ApiError (400)."""
+    if upload.filename is None:
+        raise envelope.invalid("The form has no part called file.", "file")
+    purpose = upload.fields.get("purpose", "")
+    if purpose != "batch":
+        raise envelope.invalid(f"purpose must be 'batch', not {purpose!r}.", "purpose")
+    expires_at = _expires_at(upload.fields, now_s)
+    return FileObject(file_id, size, now_s, upload.filename, "batch", expires_at)
+
+
+def _expires_at(fields: dict[str, str], now_s: int) -> int | None:
+    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise envelope.invalid("expires_after[anchor] must be created_at.", "expires_after")
+    span = int(seconds) if (seconds or "").isdecimal() and seconds else 0
+    if not file_object.is_expiry(span):
+        raise envelope.invalid(f"expires_after[seconds] must be {file_object.EXPIRY_BOUNDS}.", "expires_after")
+    return now_s + span
+
+
+def page_limit(text: str | None, default: int, maximum: int) -> int:
+    """The `limit` of a listing. Raises ApiError (400) unless it is from 1 to `maximum`."""
+    if text is None:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= maximum:
+        raise envelope.invalid(f"limit must be 1 to {maximum}.", "limit")
+    return int(text)
+
+
+def page(found: list[Any], limit: int) -> dict[str, Any]:
+    """OpenAI's list object of what was found when one more than `limit` was asked for."""
+    data = found[:limit]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": len(found) > limit}
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:
+    """(start, end exclusive, whether it is a part) of a Range header; anything but one range of bytes is ignored.
+
+    Raises ApiError (416) if it lies behind the end. Source: RFC 9110, section 14.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    if match is None or not any(match.groups()):
+        return 0, size, False
+    if not match[1]:
+        start, end = max(0, size - int(match[2])), size
+    else:
+        start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return 0, size, False
+    if start >= end:
+        headers = {"content-range": f"bytes */{size}"}
+        raise envelope.ApiError(
+            416, "The range lies behind the end of the file.", code="invalid_range", headers=headers
+        )
+    return start, end, True

@@ -1,0 +1,201 @@
+"""Carries intake.<tenant> into the journal, and lets time pass there. `python -m ingest.relay`.
+
+At least once: offsets are committed after Kafka has acknowledged what became of the records. A record that is
+carried twice has the same id twice, and admission takes it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from ingest.brokers import quiet
+from ingest.follower import Follower
+from ingest.intake import Arrival, BadRecordError, Translator, dead_letter
+from ingest.ticker import Ticker
+from schemas import kafka, registry, topics
+from schemas.addresses import Addresses
+from schemas.wire import Codec
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "relay"
+PATTERN: Final = r"^intake\..+"
+POLL_S: Final = 0.5
+BATCH: Final = 500
+RETRY_S: Final = 1.0
+# What is left of a record that even the topic of dead letters cannot take whole.
+CUT_BYTES: Final = 7 * 1024 * 1024
+
+
+class Relay:
+    """One consumer of all intake topics and one producer."""
+
+    def __init__(self, addresses: Addresses, codec: Codec, follower: Follower, stop: threading.Event) -> None:
+        self._codec = codec
+        self._follower = follower
+        self._translator = Translator(codec)
+        self._stop = stop
+        self._faults: list[str] = []
+        # No time limit: what was read is sent, however long Kafka is away.
+        settings = kafka.producer(addresses.kafka, addresses.service, linger_ms=1) | {"message.timeout.ms": 0}
+        self._producer = Producer({**settings, **quiet(addresses.service)})
+        settings = kafka.consumer(addresses.kafka, GROUP, addresses.service)
+        # A restarted relay takes its own place again, without waiting for the session of the dead one to end.
+        self._consumer = Consumer({**settings, "group.instance.id": addresses.service, **quiet(GROUP)})
+
+    def run(self) -> None:
+        """Carry records until `stop` is set. Raises KafkaException when the producer is out of order for good."""
+        while not self._follower.wait(POLL_S):
+            if self._stop.is_set():
+                return
+        self._consumer.subscribe([PATTERN])
+        try:
+            while not self._stop.is_set():
+                self._carry(self._read())
+        finally:
+            self._consumer.close()
+
+    def _read(self) -> list[Message]:
+        first = self._consumer.poll(POLL_S)
+        if first is None:
+            return []
+        messages = []
+        for message in [first, *self._consumer.consume(BATCH, 0)]:
+            error = message.error()
+            if error is None:
+                messages.append(message)
+            else:
+                log.warning("intake cannot be read: %s", error.str())
+                self._stop.wait(0.1)
+        return messages
+
+    def _carry(self, messages: list[Message]) -> None:
+        """(1) translate and send all, (2) wait until Kafka has them, (3) commit."""
+        if not messages:
+            return
+        for message in messages:
+            if not self._send(_arrival(message)):
+                return
+        while self._producer.flush(POLL_S):
+            if self._stop.is_set():
+                return
+        if self._faults:
+            raise KafkaException(KafkaError(KafkaError._FAIL, "; ".join(self._faults[:3])))
+        self._commit(messages)
+
+    def _send(self, arrival: Arrival) -> bool:
+        """Send what becomes of one record; False if we were stopped before it was known."""
+        while not self._stop.is_set():
+            config = self._follower.current
+            assert config is not None
+            now_ms = int(time.time() * 1000)
+            try:
+                request = self._translator.request(arrival, config.tenants, now_ms)
+            except BadRecordError as fault:
+                log.warning("%s[%d]@%d: %s", arrival.topic, arrival.partition, arrival.offset, fault.reason)
+                self._set_aside(arrival, fault, now_ms)
+                return True
+            except Exception as error:  # the registry client's many kinds; the record may well be good
+                log.warning("the schema registry cannot be asked, trying again: %s", error)
+                self._idle()
+                continue
+            self._produce(topics.JOURNAL, request["tenant"], self._codec.encode("Request", request))
+            return True
+        return False
+
+    def _set_aside(self, arrival: Arrival, fault: BadRecordError, now_ms: int) -> None:
+        letter = dead_letter(arrival, fault, now_ms)
+        if len(letter["value"]) > CUT_BYTES:
+            letter["reason"] += f" (its first {CUT_BYTES} of {len(letter['value'])} bytes are here)"
+            letter["value"] = letter["value"][:CUT_BYTES]
+        self._produce(topics.DEAD_LETTERS, letter["tenant"], self._codec.encode("DeadLetter", letter))
+
+    def _produce(self, topic: str, key: str, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key.encode(), on_delivery=self._report)
+                return
+            except BufferError:
+                self._producer.poll(POLL_S)
+
+    def _report(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._faults.append(f"{message.topic()}: {error.str()}")
+
+    def _idle(self) -> None:
+        """Wait a little as a living member of the group: it must be polled, but give nothing."""
+        held = self._consumer.assignment()
+        self._consumer.pause(held)
+        stray = self._consumer.poll(RETRY_S)
+        if stray is not None and stray.error() is None:
+            place = TopicPartition(stray.topic() or "", stray.partition() or 0, stray.offset() or 0)
+            self._consumer.seek(place)
+        self._consumer.resume(held)
+
+    def _commit(self, messages: list[Message]) -> None:
+        ends: dict[tuple[str, int], int] = {}
+        for message in messages:
+            ends[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+        places = [TopicPartition(topic, partition, offset) for (topic, partition), offset in ends.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as error:
+            log.warning("offsets were not committed; the records will be carried again: %s", error)
+
+
+def _arrival(message: Message) -> Arrival:
+    headers: dict[str, Any] = {name.lower(): value for name, value in dict(message.headers() or ()).items()}
+    kind = headers.get("content-type") or b""
+    content_type = kind if isinstance(kind, str) else kind.decode("latin-1")
+    key, value = message.key(), message.value()
+    return Arrival(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        key.encode() if isinstance(key, str) else key,
+        value.encode() if isinstance(value, str) else value,
+        content_type,
+    )
+
+
+def serve(addresses: Addresses, codec: Codec, stop: threading.Event) -> None:
+    """Run the relay and the ticker until `stop` is set."""
+    follower = Follower(addresses.kafka, addresses.service, codec)
+    ticker = Ticker(addresses.kafka, addresses.service, codec)
+    follower.start()
+    ticker.start()
+    try:
+        Relay(addresses, codec, follower, stop).run()
+    finally:
+        ticker.stop()
+        follower.stop()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    addresses = Addresses.of(os.environ)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.is_set():
+        try:
+            codec = registry.connect(addresses.registry)
+        except Exception as error:  # the registry client's many kinds
+            log.warning("the schema registry does not answer yet: %s", error)
+            stop.wait(RETRY_S)
+            continue
+        serve(addresses, codec, stop)
+        return
+
+
+if __name__ == "__main__":
+    main()

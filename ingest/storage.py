@@ -1,0 +1,173 @@
+"""S3, as the batches and files need it: whole objects under conditions, streams both ways, listings. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+log = logging.getLogger(__name__)
+
+# S3 takes at most 10,000 parts of an upload; at this size that is 78 GiB, far above any file here.
+UPLOAD_PART_BYTES: Final = 8 * 1024 * 1024
+BLOCK_BYTES: Final = 256 * 1024
+DELETE_KEYS: Final = 1_000
+
+
+class StorageError(Exception):
+    """S3 did not do it; trying again may help."""
+
+
+class Missing(StorageError):
+    """There is no such object."""
+
+
+class Conflict(StorageError):
+    """The condition of a put did not hold: somebody else wrote first."""
+
+
+class Stored(NamedTuple):
+    """An object and the version it was read at."""
+
+    body: bytes
+    etag: str
+
+
+class Storage:
+    """One bucket. `client` is a boto3 S3 client; safe for use by several threads, as that is."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def prepare(self) -> None:
+        """Make the bucket if there is none. Raises StorageError."""
+        try:
+            _call(self._client.head_bucket, Bucket=self._bucket)
+        except Missing:
+            with contextlib.suppress(Conflict):  # another process made it meanwhile
+                _call(self._client.create_bucket, Bucket=self._bucket)
+
+    def get(self, key: str) -> Stored:
+        """A whole object. Raises Missing, StorageError."""
+        answer = _call(self._client.get_object, Bucket=self._bucket, Key=key)
+        return Stored(_read(answer["Body"]), answer["ETag"])
+
+    def size(self, key: str) -> int:
+        """Bytes of an object. Raises Missing, StorageError."""
+        return int(_call(self._client.head_object, Bucket=self._bucket, Key=key)["ContentLength"])
+
+    def create(self, key: str, body: bytes) -> str:
+        """Write an object that must not exist yet; its version. Raises Conflict, StorageError."""
+        return str(_call(self._client.put_object, Bucket=self._bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"])
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        """Write an object over the version `etag`; its new version. Raises Conflict, Missing, StorageError."""
+        return str(_call(self._client.put_object, Bucket=self._bucket, Key=key, Body=body, IfMatch=etag)["ETag"])
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object, whatever is there. Raises StorageError."""
+        _call(self._client.put_object, Bucket=self._bucket, Key=key, Body=body)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there do not matter. Raises StorageError."""
+        todo = [{"Key": key} for key in keys]
+        for at in range(0, len(todo), DELETE_KEYS):
+            batch = {"Objects": todo[at : at + DELETE_KEYS], "Quiet": True}
+            _call(self._client.delete_objects, Bucket=self._bucket, Delete=batch)
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Keys under `prefix` that sort after `after`, ascending. Raises StorageError."""
+        more: dict[str, str] = {"StartAfter": after} if after else {}
+        while True:
+            answer = _call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more)
+            for entry in answer.get("Contents", ()):
+                yield entry["Key"]
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def blocks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to `end` (exclusive) of an object, in blocks. Raises Missing, StorageError."""
+        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        body = _call(self._client.get_object, Bucket=self._bucket, Key=key, **span)["Body"]
+        try:
+            while block := _read(body, BLOCK_BYTES):
+                yield block
+        finally:
+            body.close()
+
+    def writer(self, key: str) -> Writer:
+        """A stream into an object, which appears as a whole when it is closed."""
+        return Writer(self._client, self._bucket, key)
+
+
+class Writer:
+    """Collects bytes into parts of a multipart upload; a small object goes in one put."""
+
+    def __init__(self, client: Any, bucket: str, key: str) -> None:
+        self._client = client
+        self._where = {"Bucket": bucket, "Key": key}
+        self._buffer = bytearray()
+        self._upload = ""
+        self._parts: list[dict[str, Any]] = []
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises StorageError."""
+        self._buffer += data
+        self.size += len(data)
+        while len(self._buffer) >= UPLOAD_PART_BYTES:
+            self._send(bytes(self._buffer[:UPLOAD_PART_BYTES]))
+            del self._buffer[:UPLOAD_PART_BYTES]
+
+    def close(self) -> int:
+        """Finish the object; its size in bytes. Raises StorageError."""
+        if not self._upload:
+            _call(self._client.put_object, **self._where, Body=bytes(self._buffer))
+            return self.size
+        if self._buffer:
+            self._send(bytes(self._buffer))
+        done = {"Parts": self._parts}
+        _call(self._client.complete_multipart_upload, **self._where, UploadId=self._upload, MultipartUpload=done)
+        return self.size
+
+    def abort(self) -> None:
+        """Give up: nothing of it stays. Does not raise, since it follows an error that is being reported."""
+        if not self._upload:
+            return
+        try:
+            _call(self._client.abort_multipart_upload, **self._where, UploadId=self._upload)
+        except StorageError as error:
+            log.warning("an unfinished upload of %s stays: %s", self._where["Key"], error)
+
+    def _send(self, part: bytes) -> None:
+        if not self._upload:
+            self._upload = _call(self._client.create_multipart_upload, **self._where)["UploadId"]
+        number = len(self._parts) + 1
+        answer = _call(self._client.upload_part, **self._where, UploadId=self._upload, PartNumber=number, Body=part)
+        self._parts.append({"ETag": answer["ETag"], "PartNumber": number})
+
+
+def _call(method: Any, **arguments: Any) -> Any:
+    try:
+        return method(**arguments)
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
+            raise Missing(str(error)) from error
+        if status in (409, 412):
+            raise Conflict(str(error)) from error
+        raise StorageError(str(error)) from error
+    except (BotoCoreError, HTTPClientError) as error:
+        raise StorageError(str(error)) from error
+
+
+def _read(body: Any, size: int | None = None) -> bytes:
+    try:
+        return bytes(body.read(size))
+    except (BotoCoreError, HTTPClientError, OSError) as error:
+        raise StorageError(str(error)) from error

@@ -1,0 +1,76 @@
+"""How many lines of batches go ahead, whose turn it is, and what they are called."""
+
+from __future__ import annotations
+
+from ingest import ahead, ids, window, work_tail
+from ingest.ahead import Ahead
+from ingest.window import Rate
+from schemas import catalogue
+from schemas.wire import Codec
+
+
+def test_the_window_follows_the_results() -> None:
+    assert [window.limit(8, r) for r in (0, 2, 10, 100, 5000)] == [16, 16, 50, 500, 5000]
+    assert [window.limit(256, r) for r in (0, 10)] == [512, 512]
+    rate = Rate()
+    for at in range(0, 1000, 10):
+        rate.add(1, at)
+    assert rate.per_second(1000) == 50
+    assert rate.per_second(2500) < 50
+    assert rate.per_second(9000) == 0
+
+
+def test_few_lines_are_ahead_of_admission() -> None:
+    """A model of admission that takes one line a millisecond, 10 ms after it was sent at the earliest."""
+    gauge, queue, sent = Ahead(), list[tuple[int, str]](), 0
+    most, done = 0, 0
+    for now in range(20_000):
+        if now % 10 == 0:
+            for _ in range(max(0, gauge.room(now))):
+                gauge.sent(str(sent), now)
+                queue.append((now, str(sent)))
+                sent += 1
+        if queue and queue[0][0] + 10 <= now:
+            gauge.seen(queue.pop(0)[1], now)
+            done += 1
+        most = max(most, len(queue))
+    assert done > 0.9 * 20_000, "admission is kept busy"
+    assert most <= ahead.AHEAD_MS + 10, "and nobody waits long behind the batch"
+
+
+def test_parked_lines_do_not_stop_the_others() -> None:
+    gauge = Ahead()
+    for n in range(ahead.MIN_AHEAD):
+        gauge.sent(str(n), 0)
+    assert gauge.room(ahead.PARKED_MS - 1) == 0
+    assert gauge.room(ahead.PARKED_MS) == ahead.MIN_AHEAD
+    gauge.seen("never sent", 5)
+    assert len(gauge) == 0
+
+
+def test_the_id_of_a_work_record() -> None:
+    codec = Codec.offline()
+    work = {f["name"]: "" for f in catalogue.raw("Work")["fields"]} | {"body": b"", "stream": False, "announce": False}
+    numbers = ("step", "max_input_tokens", "max_output_tokens", "admitted_at", "start_by", "deadline", "line")
+    for tenant in ("a", "t" * 200):
+        record = {**work, **dict.fromkeys(numbers, 1), "tenant": tenant, "request_id": "0-1-2"}
+        assert work_tail.request_id(codec.encode("Work", record)) == "0-1-2"
+
+
+def test_turns_go_round() -> None:
+    assert window.turns(["c", "a", "b"], "a") == ["b", "c", "a"]
+    assert window.turns(["a", "c"], "b") == ["c", "a"]
+
+
+def test_ids_sort_newest_first() -> None:
+    older, newer = ids.newest_first(ids.BATCH, 1000, b"x"), ids.newest_first(ids.BATCH, 2000, b"x")
+    assert newer < older and ids.is_id(ids.BATCH, newer)
+    assert not any(ids.is_id(ids.BATCH, bad) for bad in ("batch_1", "../etc", older + "/", older.upper()))
+    assert ids.request_id(older, 1) == ids.request_id(older, 1) != ids.request_id(older, 2)
+
+
+def test_partitions_are_those_of_java() -> None:
+    # Values of org.apache.kafka.common.utils.UtilsTest.testMurmur2 (as unsigned, positive).
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}
+    for key, value in known.items():
+        assert ids.partition(key.decode(), 1_000_003) == (value & 0x7FFFFFFF) % 1_000_003

@@ -1,0 +1,154 @@
+"""Lines and files of batches: every fault by its code and its line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import batch_line, batch_validation
+from ingest.batch_line import Fault, Line
+from ingest.batch_validation import Validation, Verdict
+from ingest.hashes import Hashes
+from ingest.input_lines import Splitter, split
+
+URL = "/v1/chat/completions"
+
+
+def line(custom_id: Any = "a", **changes: Any) -> dict[str, Any]:
+    return {"custom_id": custom_id, "method": "POST", "url": URL, "body": {"model": "echo"}, **changes}
+
+
+def parse(value: Any) -> Line | Fault:
+    return batch_line.parse(orjson.dumps(value))
+
+
+def validate(lines: list[Any]) -> Verdict:
+    validation = Validation(URL, lambda name: name in ("echo", "other"))
+    for value in lines:
+        validation.add(value if isinstance(value, bytes) else orjson.dumps(value))
+    return validation.finish()
+
+
+def test_a_good_line_keeps_its_body_to_the_byte() -> None:
+    body = b'{"model": "echo",  "x": 1e2, "messages": [{"content": "\\u00e9"}], "priority": null}'
+    raw = b'{"custom_id": "a", "method": "POST", "url": "%b", "body": %b}' % (URL.encode(), body)
+    assert batch_line.parse(raw) == Line("a", URL, "echo", body)
+
+
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        (line(custom_id=7), "custom_id"),
+        (line(custom_id=""), "custom_id"),
+        (line(custom_id="x" * 65), "custom_id"),
+        ({"method": "POST", "url": URL, "body": {"model": "echo"}}, "custom_id"),
+        (line(method="GET"), "method"),
+        (line(method=None), "method"),
+        (line(url=1), "url"),
+        (line(body="text"), "body"),
+        (line(body=None), "body"),
+        (line(body={}), "body.model"),
+        (line(body={"model": 3}), "body.model"),
+        (line(body={"model": ""}), "body.model"),
+        (line(body={"model": "echo", "stream": True}), "body.stream"),
+        ([1], None),
+        ("text", None),
+    ],
+)
+def test_faults_of_a_line(value: Any, param: str | None) -> None:
+    fault = parse(value)
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize("raw", [b"{", b"\xef\xbb\xbf{}", b'{"custom_id": "\xff"}', b"{} {}", b'{"a": NaN}'])
+def test_what_is_not_json(raw: bytes) -> None:
+    fault = batch_line.parse(raw)
+    assert isinstance(fault, Fault) and fault.code == "invalid_json_line"
+
+
+def test_a_line_that_is_too_long() -> None:
+    fault = parse(line(body={"model": "echo", "x": "y" * batch_line.MAX_LINE_BYTES}))
+    assert isinstance(fault, Fault) and fault.code == "invalid_request"
+
+
+def test_stream_false_is_no_fault() -> None:
+    assert isinstance(parse(line(body={"model": "echo", "stream": False})), Line)
+
+
+def test_a_good_file() -> None:
+    assert validate([line("a"), line("b"), b"", b" \r"]) == Verdict(2, "echo", ())
+
+
+def test_every_bad_line_is_reported_with_its_number() -> None:
+    verdict = validate(
+        [
+            line("a"),
+            b"",
+            line("a"),
+            line("b", url="/v1/embeddings"),
+            line("c", body={"model": "other"}),
+            b"nonsense",
+            line("d"),
+        ]
+    )
+    assert [(f.line, f.code) for f in verdict.faults] == [
+        (2, "invalid_json_line"),
+        (3, "duplicate_custom_id"),
+        (4, "url_mismatch"),
+        (5, "model_mismatch"),
+        (6, "invalid_json_line"),
+    ]
+
+
+def test_an_unknown_model_and_an_empty_file() -> None:
+    assert validate([line(body={"model": "nobody"})]).faults[0][:1] == ("model_not_found",)
+    assert validate([b"", b""]).faults[0].code == "empty_file"
+    assert validate([]).faults[0].line is None
+
+
+def test_faults_are_bounded() -> None:
+    assert len(validate([b"x"] * 3000).faults) == batch_validation.MAX_FAULTS
+
+
+def test_too_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_validation, "MAX_LINES", 3)
+    assert [f.code for f in validate([line(str(n)) for n in range(9)]).faults] == ["too_many_tasks"]
+    assert not validate([line(str(n)) for n in range(3)]).faults
+
+
+@given(st.lists(st.text(max_size=4)))
+def test_hashes_are_a_set(members: list[str]) -> None:
+    hashes, reference = Hashes(), set[str]()
+    for member in members:
+        assert hashes.add(member) == (member not in reference)
+        reference.add(member)
+    assert len(hashes) == len(reference)
+
+
+def test_hashes_grow() -> None:
+    hashes = Hashes()
+    assert all(hashes.add(str(n)) for n in range(20_000))
+    assert not any(hashes.add(str(n)) for n in range(20_000))
+
+
+@given(st.lists(st.binary(max_size=9).filter(lambda b: b"\n" not in b)), st.integers(1, 7), st.booleans())
+def test_lines_do_not_depend_on_blocks(lines: list[bytes], size: int, newline: bool) -> None:
+    data = b"\n".join(lines) + (b"\n" if newline else b"")
+    blocks = [data[at : at + size] for at in range(0, len(data), size)]
+    expected = data.split(b"\n")
+    assert list(split(blocks)) == (expected[:-1] if expected[-1] == b"" else expected)
+    splitter = Splitter()
+    found = [one for block in blocks for one in splitter.feed(block)]
+    for one in [*found, *splitter.finish()]:
+        assert data[one.offset : one.offset + len(one.raw)] == one.raw
+
+
+def test_a_long_line_is_cut_but_counted() -> None:
+    splitter = Splitter(longest=4)
+    found = [one for block in (b"abc", b"defgh", b"ij\nk\n") for one in splitter.feed(block)]
+    assert [(one.number, one.offset, one.raw) for one in found] == [(1, 0, b"abcdeij"), (2, 11, b"k")]

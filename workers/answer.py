@@ -1,0 +1,159 @@
+"""One answer from an engine: bounded in time, moderated before any of it leaves, streamed where a caller waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import orjson
+
+from schemas.config import Pool
+from schemas.records import Work
+from workers.assemble import Assembly
+from workers.clock import now_ms
+from workers.engines import CHAT, Engine, Final, Job, Piece
+from workers.outcome import NO_TOKENS, Counts, Ending, Fault, Refusal, blocked, invalid, refused, stopped
+from workers.screen import Screen
+
+log = logging.getLogger(__name__)
+
+
+class Channel(Protocol):
+    """The way to the caller who waits."""
+
+    async def announce(self) -> None:
+        """Say that tokens are coming; returns when Kafka has it."""
+        ...
+
+    async def send(self, chunk: dict[str, Any]) -> None:
+        """Send one chunk; returns when it is queued."""
+        ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an attempt has come; kept outside of the task, so that an end from outside finds the true counts."""
+
+    counts: Counts = NO_TOKENS
+    streamed: bool = False
+    first_token_at: int = 0
+    stop_reason: str | None = None
+    assembly: Assembly = field(default_factory=Assembly)
+
+
+def job_of(work: Work) -> Job:
+    """What the engine is asked. Raises Fault on a body that is no JSON object."""
+    try:
+        body = orjson.loads(work["body"])
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise invalid("The body must be a JSON object.", "invalid_request")
+    return Job(
+        request_id=work["request_id"],
+        endpoint=work["endpoint"],
+        model=work["model"],
+        body=body,
+        stream=work["stream"],
+        max_input_tokens=work["max_input_tokens"],
+        max_output_tokens=work["max_output_tokens"],
+    )
+
+
+async def answer(work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress) -> Ending:
+    """Run `work` and return its end, whatever happens; `seen` is kept up to date on the way.
+
+    A cancelled task returns too if `seen.stop_reason` says why; otherwise CancelledError goes on.
+    """
+    patience_ms = pool.first_token_timeout_ms if work["stream"] or work["announce"] else pool.timeout_ms
+    try:
+        async with asyncio.timeout(_seconds(patience_ms, work["deadline"])) as clock:
+            return await _run(work, pool, engine, screen, channel, seen, clock)
+    except TimeoutError:
+        if work["deadline"] and now_ms() >= work["deadline"]:
+            refusal = stopped("expired")
+        else:
+            refusal = Refusal("unavailable", 503, "The pool did not answer in time.", "pool_timeout")
+    except asyncio.CancelledError:
+        if seen.stop_reason is None:
+            raise
+        cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+        refusal = stopped(seen.stop_reason)
+    except Fault as fault:
+        refusal = fault.refusal
+        seen.counts = fault.counts if sum(fault.counts) > sum(seen.counts) else seen.counts
+    except Exception:
+        log.exception("%s %s: the answer could not be made", work["pool"], work["request_id"])
+        refusal = Refusal("failed", 500, "The answer could not be made.", "internal_error")
+    return refused(refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at)
+
+
+def _seconds(ms: int, deadline: int) -> float:
+    return max(0, min(ms, deadline - now_ms()) if deadline else ms) / 1000
+
+
+async def _run(
+    work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress, clock: asyncio.Timeout
+) -> Ending:
+    job = job_of(work)
+    async with aclosing(cast(Any, engine.generate(job))) as parts:
+        async for part in parts:
+            seen.counts = part.counts
+            if not seen.first_token_at:
+                seen.first_token_at = now_ms()
+                clock.reschedule(asyncio.get_running_loop().time() + _seconds(pool.timeout_ms, work["deadline"]))
+                if work["announce"] and isinstance(part, Piece):
+                    await channel.announce()
+            if isinstance(part, Final):
+                return await _end(work, part, screen, channel, seen)
+            await _show(work, screen.piece(part.data), channel, seen)
+            if screen.blocked_by is not None:
+                return _blocked(work, screen, seen)
+    raise RuntimeError(f"engine {engine.kind} ended without an end")
+
+
+async def _show(work: Work, chunk: dict[str, Any], channel: Channel, seen: Progress) -> None:
+    """Keep a moderated chunk for the whole answer, and send what it has to show."""
+    seen.assembly.add(chunk)
+    if not work["stream"] or not work["reply_to"]:
+        return
+    choices = [{**c, "finish_reason": None} for c in chunk.get("choices") or () if _shows(c)]
+    if choices:
+        seen.streamed = True
+        await channel.send({**{k: v for k, v in chunk.items() if k != "usage"}, "choices": choices})
+
+
+def _shows(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta") or {}
+    return bool(choice.get("text") or choice.get("logprobs") or any(v for k, v in delta.items() if k != "role"))
+
+
+async def _end(work: Work, final: Final, screen: Screen, channel: Channel, seen: Progress) -> Ending:
+    if "choices" in final.body or "data" in final.body:
+        body = screen.whole(final.body)
+    else:
+        await _show(work, screen.finish(), channel, seen)
+        body = seen.assembly.body(screen.whole(final.body))
+    if screen.blocked_by is not None:
+        return _blocked(work, screen, seen)
+    whole = {**body, "model": work["model"]}
+    if "choices" in body:
+        kind = "chat.completion" if work["endpoint"] == CHAT else "text_completion"
+        head = {"id": f"chatcmpl-{work['request_id']}", "object": kind}
+        whole = {**head, "created": now_ms() // 1000, **whole, **head}
+    return Ending("ok", 200, orjson.dumps(whole), seen.counts, seen.streamed, seen.first_token_at, screen.findings())
+
+
+def _blocked(work: Work, screen: Screen, seen: Progress) -> Ending:
+    assert screen.blocked_by is not None
+    return blocked(
+        screen.blocked_by.message,
+        work["request_id"],
+        seen.counts,
+        streamed=seen.streamed,
+        first_token_at=seen.first_token_at,
+        findings=screen.findings(),
+    )
