@@ -137,12 +137,14 @@ class Batcher:
             return self._results.consume(MAX_READ, timeout_s)
         except KafkaException as error:
             log.warning("results cannot be read: %s", error)
+            self._on_error(error.args[0])
             self._stop.wait(RETRY_S)
             return []
 
     def _take(self, message: Message, now_ms: int) -> None:
         if (error := message.error()) is not None:
             log.warning("results cannot be read: %s", error.str())
+            self._on_error(error)
             return
         partition, offset = cast(int, message.partition()), cast(int, message.offset())
         if partition not in self._partitions:
@@ -245,7 +247,8 @@ class Batcher:
             self._producer.poll(0.02)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        # A consumer tells of its own fatal error only in what it returns: fenced, say, after a broker's restart.
+        if error.fatal() or error.code() == KafkaError._FATAL:
             log.error("Kafka client is out of order, restarting: %s", error.str())
             self._stop.set()
 

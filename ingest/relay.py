@@ -72,6 +72,9 @@ class Relay:
             error = message.error()
             if error is None:
                 messages.append(message)
+            elif error.fatal() or error.code() == KafkaError._FATAL:
+                # Fenced, say, after a broker's restart: the process manager starts us anew.
+                raise KafkaException(error)
             else:
                 log.warning("intake cannot be read: %s", error.str())
                 self._stop.wait(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ TIMEOUT_S = 10
 
 
 def _client(url: str) -> SchemaRegistryClient:
+    # The client logs a line per request, two dozen at each start.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_S})
 
 
