@@ -110,9 +110,8 @@ def on_started(tenant: Tenant, s: Started, now_ms: int) -> None:
 
 def on_completion(tenant: Tenant, c: Completion, now_ms: int, emits: Emits) -> None:
     """The end of an attempt: the first that counts ends the request, any other is waste."""
-    o = tenant.open(c["request_id"])
+    o, done = tenant.find(c["request_id"])
     if o is None:
-        done = tenant.done(c["request_id"])
         if done is None or done["attempt"] != c["attempt"]:
             _waste(tenant, c, "unknown" if done is None else "late", now_ms, emits)
         return
@@ -137,9 +136,9 @@ def on_completion(tenant: Tenant, c: Completion, now_ms: int, emits: Emits) -> N
 
 def on_cancellation(tenant: Tenant, c: Cancellation, now_ms: int, emits: Emits) -> None:
     """A caller left, or the batcher ends a line, which may never have been submitted."""
-    if tenant.done(c["request_id"]) is not None:
+    o, done = tenant.find(c["request_id"])
+    if done is not None:
         return
-    o = tenant.open(c["request_id"])
     if o is None:
         o = entry.never_submitted(c)
         closing.close(tenant, o, ended(c["reason"], batch=bool(c["batch_id"])), now_ms, emits)
@@ -178,14 +177,15 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
 
 def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
     """A follower whose leader gave no answer follows the next one, runs on its own hold, waits, or is refused."""
-    leader = closing.leader_of(tenant, o["cache_key"])
+    known = tenant.cached(o["cache_key"])
+    leader = closing.leader_of(tenant, known)
     if leader is not None:
         closing.follow(tenant, o, leader)
         return
     verdict = entry.take_hold(tenant, o, now_ms)
     if isinstance(verdict, Admit):
         o["phase"], o["leader"] = "running", ""
-        closing.lead(tenant, o)
+        closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
     elif isinstance(verdict, Wait) and o["lane"] == "batch":
         defer(tenant, o, verdict.until_ms, now_ms)
@@ -223,7 +223,7 @@ def release(tenant: Tenant, now_ms: int, emits: Emits) -> None:
             if isinstance(verdict, Admit):
                 o["phase"] = "running"
                 tenant.release_bytes(len(o["body"]))
-                closing.lead(tenant, o)
+                closing.lead(tenant, o, tenant.cached(o["cache_key"]) if o["cache_key"] else None)
                 send(tenant, o, now_ms, emits)
             else:
                 closing.close(tenant, o, entry.quota_verdict(tenant, o, verdict, now_ms), now_ms, emits)

@@ -26,7 +26,7 @@ from schemas.addresses import Addresses
 from streams.carrier import BYTES, LEDGER_ROWS, OUT, Admission, tenant_of
 
 NAME: Final = "admission"
-CHECKPOINT_MS: Final = 2_000
+CHECKPOINT_MS: Final = 5_000
 # Above the longest outage after which open transactions must still be committed, below the broker's 15 minutes.
 TRANSACTION_TIMEOUT_MS: Final = 840_000
 
@@ -41,7 +41,7 @@ SETTINGS: Final = {
     "execution.checkpointing.timeout": "60 s",
     "execution.checkpointing.mode": "EXACTLY_ONCE",
     "execution.checkpointing.tolerable-failed-checkpoints": "100",
-    "execution.buffer-timeout.interval": "1 ms",
+    "execution.buffer-timeout.interval": "0 ms",
     "pipeline.auto-watermark-interval": "50 ms",
     "pipeline.object-reuse": "true",
 }
@@ -57,7 +57,7 @@ def journal(addresses: Addresses) -> KafkaSource:
         .set_starting_offsets(KafkaOffsetsInitializer.earliest())
         .set_value_only_deserializer(ByteArraySchema())
         .set_property("isolation.level", "read_committed")
-        .set_property("fetch.max.wait.ms", "5")
+        .set_property("fetch.max.wait.ms", "100")
         .set_property("max.partition.fetch.bytes", str(topics.MAX_RECORD_BYTES))
         .build()
     )

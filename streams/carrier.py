@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,7 +24,7 @@ LEDGER_ROWS: Final = OutputTag("exactly-once", OUT)
 # A finished request is recognised for as long as the journal is kept, so that a replay cannot run it again.
 REMEMBERED_DAYS: Final = 8
 CELLS: Final = ("policy", "ledger", "agenda")
-TABLES: Final = ("open", "done", "cached", "deferred", "pages")
+TABLES: Final = ("requests", "cached", "deferred", "pages")
 
 
 def tenant_of(value: bytes) -> str:
@@ -87,7 +88,7 @@ class FlinkStores:
             setattr(self, name, FlinkCell(context.get_state(ValueStateDescriptor(name, BYTES))))
         for name in TABLES:
             descriptor = MapStateDescriptor(name, Types.STRING(), BYTES)
-            if name in ("done", "cached"):
+            if name in ("requests", "cached"):
                 descriptor.enable_time_to_live(_ttl())
             setattr(self, name, FlinkTable(context.get_map_state(descriptor)))
 
@@ -107,6 +108,9 @@ class Admission(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Called by Flink before the first record, also after each restore: nothing remembered outlives that."""
+        # What is kept at hand is many small objects without cycles; looking through them often is wasted.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         self._codec: Codec = codec(self._registry_url, self._ids)
         self._stores: Any = FlinkStores(runtime_context)
         self._tenants: dict[str, Tenant] = {}

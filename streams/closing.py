@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from schemas.config import Rule
-from schemas.records import Completion, Open, Request
+from schemas.records import Cached, Completion, Open, Request
 from streams import emission, ledger
 from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, price_of, waste
 from streams.ledger import Hold, Need
@@ -29,13 +29,12 @@ PERSONAL: Final = Moderator(
 
 def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
     """Whether the request was seen before; a caller who repeats it is answered, now or with the others who wait."""
-    o = tenant.open(r["request_id"])
+    o, done = tenant.find(r["request_id"])
     if o is not None:
         if r["reply_to"] and r["reply_to"] not in o["reply_to"]:
             o["reply_to"].append(r["reply_to"])
             tenant.put_open(o)
         return True
-    done = tenant.done(r["request_id"])
     if done is None:
         return False
     if done["reply"] and r["reply_to"]:
@@ -134,16 +133,15 @@ def bill_of(o: Open, c: Completion) -> Bill:
 # leaders and followers
 
 
-def leader_of(tenant: Tenant, cache_key: str) -> Open | None:
-    """The running request whose answer will be that of `cache_key`, if it may take another follower."""
-    known = tenant.cached(cache_key)
+def leader_of(tenant: Tenant, known: Cached | None) -> Open | None:
+    """The running request whose answer will be that of a cache entry, if it may take another follower."""
     o = tenant.open(known["leader"]) if known is not None and known["leader"] else None
     return o if o is not None and o["phase"] == "running" and len(o["followers"]) < MAX_FOLLOWERS else None
 
 
-def lead(tenant: Tenant, o: Open) -> None:
-    """From now on identical requests follow this one, unless they follow another already."""
-    if o["cache_key"] and leader_of(tenant, o["cache_key"]) is None:
+def lead(tenant: Tenant, o: Open, known: Cached | None) -> None:
+    """From now on identical requests follow this one, unless they follow another already (`known` is their entry)."""
+    if o["cache_key"] and leader_of(tenant, known) is None:
         entry: Any = {"leader": o["request_id"], "expires_at": 0, "http_status": 0, "body": b""}
         tenant.put_cached(o["cache_key"], entry)
 

@@ -110,7 +110,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
     """Hit, follower, admitted, deferred or refused."""
     known = tenant.cached(o["cache_key"]) if o["cache_key"] else None
     if known is not None and (known["leader"] or now_ms < known["expires_at"]):
-        leader = closing.leader_of(tenant, o["cache_key"])
+        leader = closing.leader_of(tenant, known)
         if leader is not None or not known["leader"]:
             verdict = take_hold(tenant, o, now_ms, requests_only=True)
             if not isinstance(verdict, Admit):
@@ -123,7 +123,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
     verdict = Wait(*_queue_end(now_ms)) if batch and tenant.deferred_count else take_hold(tenant, o, now_ms)
     if isinstance(verdict, Admit):
         o["phase"] = "running"
-        closing.lead(tenant, o)
+        closing.lead(tenant, o, known)
         return Decision(o, audits)
     if isinstance(verdict, Wait) and batch:
         if tenant.deferred_count >= MAX_DEFERRED or tenant.deferred_bytes + len(o["body"]) > MAX_DEFERRED_BYTES:

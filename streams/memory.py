@@ -56,7 +56,7 @@ class MemoryStores:
 
     def __init__(self) -> None:
         self.policy, self.ledger, self.agenda = MemoryCell(), MemoryCell(), MemoryCell()
-        self.open, self.done, self.cached = MemoryTable(), MemoryTable(), MemoryTable()
+        self.requests, self.cached = MemoryTable(), MemoryTable()
         self.deferred, self.pages = MemoryTable(), MemoryTable()
 
 

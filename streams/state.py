@@ -17,6 +17,11 @@ from streams.policy import Policy
 CODEC: Final = StateCodec()
 PAGE_IDS: Final = 64
 SECOND_MS: Final = 1_000
+OPEN: Final = b"o"
+DONE: Final = b"d"
+# Encoded open requests kept at hand per tenant: at most 8 MiB.
+RECENT_REQUESTS: Final = 2_048
+RECENT_BYTES: Final = 4_096
 
 
 def moment_of(due_ms: int) -> int:
@@ -63,12 +68,8 @@ class Stores(Protocol):
         """Agenda."""
 
     @property
-    def open(self) -> Table:
-        """Open by request id."""
-
-    @property
-    def done(self) -> Table:
-        """Done by request id."""
+    def requests(self) -> Table:
+        """Open or Done by request id; the first byte tells which."""
 
     @property
     def cached(self) -> Table:
@@ -98,6 +99,7 @@ class Tenant:
         )
         self._earliest = min(self._moments, default=None)
         self._page: dict[int, list[str]] = {}
+        self._recent: dict[str, bytes] = {}
         self._ledger_changed = self._agenda_changed = False
         self.new_moments: list[int] = []
 
@@ -150,31 +152,44 @@ class Tenant:
 
     # requests
 
+    def find(self, request_id: str) -> tuple[Open | None, Done | None]:
+        """What is known of a request: it is open, or done, or (None, None) was never seen."""
+        data = self._recent.get(request_id) or self._stores.requests.get(request_id)
+        if data is None:
+            return None, None
+        if data[:1] == OPEN:
+            return cast(Open, CODEC.decode("Open", data[1:])), None
+        return None, cast(Done, CODEC.decode("Done", data[1:]))
+
     def open(self, request_id: str) -> Open | None:
         """The open request, or None."""
-        data = self._stores.open.get(request_id)
-        return cast(Open, CODEC.decode("Open", data)) if data is not None else None
+        return self.find(request_id)[0]
 
     def put_open(self, request: Open) -> None:
         """Keep an open request."""
-        self._stores.open.put(request["request_id"], CODEC.encode("Open", request))
+        data = OPEN + CODEC.encode("Open", request)
+        self._stores.requests.put(request["request_id"], data)
+        if len(data) <= RECENT_BYTES:
+            # Most requests are asked for again within a second, by their completion.
+            if len(self._recent) >= RECENT_REQUESTS:
+                del self._recent[next(iter(self._recent))]
+            self._recent[request["request_id"]] = data
+        else:
+            self._recent.pop(request["request_id"], None)
 
     def close(self, request_id: str, done: Done) -> None:
         """The request is open no more; remember how it ended."""
-        self._stores.open.remove(request_id)
-        self._stores.done.put(request_id, CODEC.encode("Done", done))
-
-    def done(self, request_id: str) -> Done | None:
-        """How the request ended, or None."""
-        data = self._stores.done.get(request_id)
-        return cast(Done, CODEC.decode("Done", data)) if data is not None else None
+        self._recent.pop(request_id, None)
+        self._stores.requests.put(request_id, DONE + CODEC.encode("Done", done))
 
     def first_mention(self, attempt: str, now_ms: int) -> bool:
         """Whether an attempt's waste was not booked yet; from now on it was. A worker may tell of it twice."""
         key = f"\0attempt {attempt}"
-        if self._stores.done.get(key) is not None:
+        if self._stores.requests.get(key) is not None:
             return False
-        self._stores.done.put(key, CODEC.encode("Done", {"status": "", "at": now_ms, "attempt": attempt, "reply": b""}))
+        self._stores.requests.put(
+            key, DONE + CODEC.encode("Done", {"status": "", "at": now_ms, "attempt": attempt, "reply": b""})
+        )
         return True
 
     def cached(self, key: str) -> Cached | None:
@@ -262,7 +277,9 @@ class Tenant:
     def flush(self) -> list[int]:
         """Write what changed; returns moments added since the last flush, for which an engine sets timers."""
         if self._ledger_changed:
-            accounts = [{"limit": k, **v._asdict()} for k, v in self._accounts.items()]
+            accounts = [
+                {"limit": k, "window": v.window, "spent": v.spent, "held": v.held} for k, v in self._accounts.items()
+            ]
             ledger = {
                 "accounts": accounts,
                 "debt": self.debt,

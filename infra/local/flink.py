@@ -76,6 +76,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "restart-strategy.fixed-delay.attempts": 2147483647,
         "restart-strategy.fixed-delay.delay": "1 s",
         "state.backend.type": "rocksdb",
+        # Most look-ups are for requests never seen: a filter answers those without reading.
+        "state.backend.rocksdb.use-bloom-filter": True,
         "execution.checkpointing.incremental": True,
         "execution.checkpointing.dir": f"file://{folder(settings) / 'checkpoints'}",
         "execution.checkpointing.savepoint-dir": f"file://{folder(settings) / 'savepoints'}",

@@ -11,9 +11,10 @@ from tests.bench.report import Result, Row
 
 CALLS: Final = 2_000
 PER_SECOND: Final = 100
-WARM: Final = 200
-# Checkpoints every two seconds and what they cause belong to the calls before them, so measuring goes on for a while.
-TAIL_S: Final = 2.0
+# The JVMs compile for half a minute after a start.
+WARM: Final = 3_000
+# Checkpoints every five seconds and what they cause belong to the calls before them, so measuring goes on for a while.
+TAIL_S: Final = 5.0
 TARGET_MS: Final = 4.0
 
 
