@@ -153,13 +153,16 @@ class Intake:
             self._commit_now(self._last)
             self._consumer.close()
 
-    def _poll(self) -> None:
+    def _do_asked(self) -> None:
         while self._asked:
             what, argument = self._asked.popleft()
             try:
                 what(argument)
             except KafkaException as problem:
                 log.warning("intake: %s: %s", what.__name__, problem)
+
+    def _poll(self) -> None:
+        self._do_asked()
         message = self._consumer.poll(POLL_S)
         while message is not None:
             error = message.error()
@@ -181,7 +184,12 @@ class Intake:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = self._committed(consumer, partitions) if partitions else []
         self._wait(self._taker.assigned(committed))
+        # librdkafka keeps a partition paused when it is taken away and given back, and a pause asked for before may
+        # still wait here: either would leave it unread for ever.
+        self._do_asked()
         consumer.assign(committed)
+        if committed:
+            consumer.resume(committed)
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         for left in range(ASK_TIMES - 1, -1, -1):

@@ -44,6 +44,7 @@ class Partitions:
         for p in committed:
             start = max(0, p.offset)
             self._marks[p.topic, p.partition] = Watermark(start, watermark.parse(start, p.metadata))
+            self._paused.discard((p.topic, p.partition))
             by_pool.setdefault(pool_and_lane(p.topic)[0], set()).add(p.partition)
         return {pool: frozenset(indexes) for pool, indexes in by_pool.items()}
 

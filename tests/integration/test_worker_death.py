@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -88,3 +90,24 @@ def test_a_configuration_changed_while_a_worker_was_away_is_served(desk: Desk, w
         process.start()
     asked = [desk.ask("hello", pool="late", lane="standard") for _ in range(8)]
     desk.done(*asked, timeout_s=40)
+
+
+def test_a_worker_that_lost_its_session_while_it_had_stopped_reading_reads_on(
+    desk: Desk, workers: list[Process]
+) -> None:
+    asked = [desk.ask("word " * 5, **COMMON) for _ in range(1200)]  # far more than a worker takes in advance
+    desk.read(lambda: sum(i in desk.completions for i in asked) >= 50, "some completions")
+    os.kill(workers[0].popen.pid, signal.SIGSTOP)
+    try:
+        desk.done(*asked, timeout_s=60)  # its session ends, and the other worker does all of it
+    finally:
+        os.kill(workers[0].popen.pid, signal.SIGCONT)
+
+    def both() -> bool:
+        later = [desk.ask("hello", **COMMON) for _ in range(8)]
+        desk.done(*later, timeout_s=40)
+        return len({desk.completions[i][0]["worker"] for i in later}) == 2
+
+    end = time.monotonic() + 40
+    while not both():
+        assert time.monotonic() < end, "both workers at work again"
