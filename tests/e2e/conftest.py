@@ -10,7 +10,7 @@ from tests.e2e import configuration
 from tests.e2e.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started on first use; stopped at the end, when nothing of it may be left."""
     running = Stack(tmp_path_factory.mktemp("millrace") / "home")

@@ -1,4 +1,4 @@
-"""Real parts for integration tests: started once a session, each on first use."""
+"""Real parts for integration tests: started for each file of tests, on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas import registry
 from schemas.wire import Codec
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     """A folder for parts; nothing runs in it yet."""
     held = Parts(tmp_path_factory.mktemp("stack"))
@@ -20,7 +20,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     held.stop_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka(parts: Parts) -> str:
     """A broker with all fixed topics; its address."""
     parts.start("kafka")
@@ -28,7 +28,7 @@ def kafka(parts: Parts) -> str:
     return parts.bootstrap
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def codec(parts: Parts) -> Codec:
     """A schema registry, and a codec with its ids."""
     parts.start("registry")
