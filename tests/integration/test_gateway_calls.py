@@ -325,9 +325,10 @@ def test_stopping_finishes_what_is_in_flight(
     client: httpx.Client, admission: ScriptedAdmission, gateway: Process
 ) -> None:
     held: list[Record] = []
-    admission.script = lambda _a, r: held.append(r)
+    # A call of the test before may come to the journal only now, when the broker is back: ours is known by its text.
+    admission.script = lambda _a, r: held.append(r) if b"the last one" in r["body"] else None
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.post, CHAT, json={"messages": HELLO})
+        call = pool.submit(client.post, CHAT, json={"messages": [{"role": "user", "content": "the last one"}]})
         await_(lambda: bool(held), "the call is in flight")
         gateway.popen.terminate()
         await_(lambda: client.post(CHAT, json={"messages": HELLO}).status_code == 503, "refuses new calls")
