@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import fastavro
@@ -17,7 +16,6 @@ from schemas import catalogue
 
 MAGIC: Final = 0
 HEADER: Final = struct.Struct(">bI")
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Lookup = Callable[[int], Mapping[str, Any]]
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,9 +120,3 @@ class Stack:
         assert before, f"{service} does not run"
         os.kill(before, sign)
         eventually(lambda: self.pid(service) not in (0, before), 60, f"a new {service} after {before}")
-
-    def restart(self) -> Iterator[None]:
-        """Down and up again."""
-        self.run("down")
-        yield
-        self.run("up")
