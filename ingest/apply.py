@@ -15,7 +15,7 @@ from ingest import configuration, topic_admin
 from ingest.documents import DocumentError
 from schemas import config, kafka, registry, topics
 from schemas.addresses import Addresses
-from schemas.config import Configuration, Limit, PolicyDocument
+from schemas.config import Configuration, PolicyDocument
 from schemas.wire import Codec, WireError
 
 TIMEOUT_S: Final = 10.0
@@ -37,12 +37,8 @@ def needed_topics(c: Configuration) -> list[topics.Topic]:
 def policies(c: Configuration, before: Iterable[str]) -> list[PolicyDocument]:
     """One policy per tenant; those of `before` that are gone may send nothing any more."""
     gone = sorted(set(before) - set(c.tenants))
-    return [config.policy(c, tenant) for tenant in sorted(c.tenants)] + [_closed(c, tenant) for tenant in gone]
-
-
-def _closed(c: Configuration, tenant: str) -> PolicyDocument:
-    nothing = (Limit(on="requests", per="minute", max=0),)
-    return PolicyDocument(config.version(c), tenant, nothing, "none", (), "", c.models, c.aliases, c.pools)
+    document = config.document(c)
+    return [config.policy_of(document, t) for t in sorted(c.tenants)] + [config.closed(document, t) for t in gone]
 
 
 def published_tenants(bootstrap: str, codec: Codec) -> set[str]:

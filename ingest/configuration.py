@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from ingest.documents import Document, DocumentError, Place, load
-from schemas.config import ConfigError, Configuration, Model, Pool, Rule, Tenant, parse
+from schemas.config import ConfigError, Configuration, Model, Pool, Rule, Tenant
+from schemas.config_check import parse
 from streams.moderation import Moderator
 
 SECTIONS: Final[dict[str, Any]] = {

@@ -32,3 +32,17 @@ def parsed(name: str, folder: str = "avro") -> Any:
 def names(folder: str = "avro") -> tuple[str, ...]:
     """Names of all record schemas in a folder, sorted."""
     return tuple(sorted(json.loads(p.read_text())["name"] for p in (HERE / folder).glob("*.avsc")))
+
+
+def version(name: str) -> int:
+    """Version of a state schema, from 1; the first byte of what it writes."""
+    return int(raw(name, "state").get("version", 1))
+
+
+def past(name: str, number: int) -> dict[str, Any]:
+    """A state schema as it was at an earlier version; KeyError if there was none."""
+    path = HERE / "state" / "past" / f"{name}.{number}.avsc"
+    if not path.is_file():
+        raise KeyError(f"no version {number} of the state schema {name!r}")
+    schema: dict[str, Any] = json.loads(path.read_text())
+    return schema

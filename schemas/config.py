@@ -6,7 +6,7 @@ Pure: takes mappings, returns structs. Reading files and publishing is ingest/ap
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -53,12 +53,22 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[Role, ...] = ("client",)
 
 
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pool whose model judges each prompt before it runs: `safe`, or anything else. No verdict in time refuses it."""
+
+    pool: str
+    timeout_ms: int = 5_000
+    message: str = DEFAULT_MESSAGE
+
+
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tenant as written in tenants.yaml."""
+    """A tenant as written in tenants.yaml. A prepaid one spends no more than what was credited to it."""
 
     keys: tuple[Key, ...] = ()
     limits: tuple[Limit, ...] = ()
     moderation: str = ""
+    guard: Guard | None = None
+    prepaid: bool = False
     store: Store = "full"
 
 
@@ -78,18 +88,51 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Micro-units per million tokens."""
+    """Micro-units per million tokens; percentages of that for batch lines, hits and followers.
+
+    Prompt tokens from the engine's prefix cache cost `cached_input`, reasoning tokens `reasoning`; where these are not
+    given, they cost what others do.
+    """
 
     version: str = ""
     input: int = 0
     output: int = 0
+    cached_input: int | None = None
+    reasoning: int | None = None
+    batch_percent: int = 100
+    hit_percent: int = 0
+    follower_percent: int = 0
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One side of a traffic split."""
+    """One side of a traffic split. `cohort` is what usage calls it; the model's name if not given."""
 
     model: str
     weight: int
+    cohort: str = ""
+
+
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a share of a split is taken back to weight 0 by itself: too many errors, or too slow.
+
+    Judged over the last `window_ms`, once `min_requests` attempts ended in it. 0 for `max_ms` sets no bound on time.
+    `rolled_back` is written by the controller: why, and when.
+    """
+
+    model: str
+    max_error_percent: int = 5
+    max_ms: int = 0
+    percentile: int = 95
+    min_requests: int = 20
+    window_ms: int = 60_000
+    rolled_back: str = ""
+
+
+class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model that gets a copy of a share of the requests; what it answers goes nowhere but to the lake."""
+
+    model: str
+    percent: int = 100
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +141,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     route: tuple[str, ...] = ()
     split: tuple[Share, ...] = ()
     sticky: Literal["tenant", "user", "key", "request"] = "tenant"
+    canary: Canary | None = None
+    shadow: Mirror | None = None
     max_input_tokens: int = 0
     max_output_tokens: int = 0
     price: Price = Price()
@@ -135,7 +180,11 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class ConfigDocument(msgspec.Struct, frozen=True):
-    """JSON of a Config record. `keys` is by SHA-256 of the key, hex; `rule_sets` by content hash."""
+    """JSON of a Config record. `keys` is by SHA-256 of the key, hex; `rule_sets` by content hash.
+
+    `settings` are the tenants without their keys, `moderation` naming a rule set by its content hash: with them the
+    document says all that a policy needs.
+    """
 
     version: str
     keys: dict[str, Principal]
@@ -144,6 +193,7 @@ class ConfigDocument(msgspec.Struct, frozen=True):
     models: dict[str, Model]
     aliases: dict[str, str]
     rule_sets: dict[str, tuple[Rule, ...]]
+    settings: dict[str, Tenant] = {}
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
@@ -158,6 +208,8 @@ class PolicyDocument(msgspec.Struct, frozen=True):
     models: dict[str, Model]
     aliases: dict[str, str]
     pools: dict[str, Pool]
+    guard: Guard | None = None
+    prepaid: bool = False
 
 
 def hash_key(key: str) -> str:
@@ -170,70 +222,6 @@ def rules_hash(rules: tuple[Rule, ...]) -> str:
     return hashlib.sha256(msgspec.json.encode(rules)).hexdigest()[:16] if rules else ""
 
 
-def parse(data: dict[str, Any]) -> Configuration:
-    """The configuration in `data` (the merged YAML). Raises ConfigError with the place of the first fault."""
-    try:
-        configuration = msgspec.convert(data, Configuration)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at ")
-        raise ConfigError(where.strip("`").removeprefix("$.") or "configuration", what) from None
-    _check(configuration)
-    return configuration
-
-
-def _check(c: Configuration) -> None:
-    for name, pool in c.pools.items():
-        if pool.concurrency < 1:
-            raise ConfigError(f"pools.{name}.concurrency", "must be at least 1")
-        if pool.engine == "openai" and not pool.base_url:
-            raise ConfigError(f"pools.{name}.base_url", "an openai pool needs the address of its server")
-    for name, model in c.models.items():
-        _check_model(c, name, model)
-    for alias, model_name in c.aliases.items():
-        if model_name not in c.models:
-            raise ConfigError(f"aliases.{alias}", f"there is no model {model_name!r}")
-    seen: dict[str, str] = {}
-    for name, tenant in c.tenants.items():
-        _check_tenant(c, name, tenant, seen)
-    for set_name, rules in c.rule_sets.items():
-        for i, rule in enumerate(rules):
-            if sum(map(bool, (rule.match, rule.regex, rule.detect))) != 1:
-                raise ConfigError(f"rule_sets.{set_name}[{i}]", "give exactly one of match, regex, detect")
-
-
-def _check_model(c: Configuration, name: str, model: Model) -> None:
-    if bool(model.route) == bool(model.split):
-        raise ConfigError(f"models.{name}", "give either a route or a split")
-    for pool in model.route:
-        if pool not in c.pools:
-            raise ConfigError(f"models.{name}.route", f"there is no pool {pool!r}")
-    for share in model.split:
-        if share.model not in c.models or c.models[share.model].split:
-            raise ConfigError(f"models.{name}.split", f"{share.model!r} is not a model with a route")
-        if share.weight < 0:
-            raise ConfigError(f"models.{name}.split", "weights must not be negative")
-    if model.split and sum(s.weight for s in model.split) == 0:
-        raise ConfigError(f"models.{name}.split", "the weights add up to zero")
-
-
-def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, str]) -> None:
-    if not name or not all(ch.isalnum() or ch in "-_" for ch in name):
-        raise ConfigError(f"tenants.{name}", "a tenant's name has letters, digits, - and _ only: it names topics")
-    if tenant.moderation and tenant.moderation not in c.rule_sets:
-        raise ConfigError(f"tenants.{name}.moderation", f"there is no rule set {tenant.moderation!r}")
-    for i, limit in enumerate(tenant.limits):
-        where = f"tenants.{name}.limits[{i}]"
-        if limit.max < 0:
-            raise ConfigError(f"{where}.max", "must not be negative")
-        if (limit.per is None) != (limit.on == "concurrency"):
-            raise ConfigError(f"{where}.per", "every limit but concurrency needs a window, concurrency has none")
-    for i, key in enumerate(tenant.keys):
-        digest = hash_key(key.key)
-        if digest in seen:
-            raise ConfigError(f"tenants.{name}.keys[{i}]", f"the same key is already used by {seen[digest]}")
-        seen[digest] = f"{name}/{key.name}"
-
-
 def version(c: Configuration) -> str:
     """Hash of everything in it; twelve hex digits."""
     return hashlib.sha256(msgspec.json.encode(c, order="deterministic")).hexdigest()[:12]
@@ -242,15 +230,44 @@ def version(c: Configuration) -> str:
 def document(c: Configuration) -> ConfigDocument:
     """What processes that serve all tenants need."""
     keys = {hash_key(k.key): Principal(t, k.name, k.roles) for t, tenant in c.tenants.items() for k in tenant.keys}
-    sets = {rules_hash(rules): rules for rules in c.rule_sets.values() if rules}
-    return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets)
+    hashes = {name: rules_hash(rules) for name, rules in c.rule_sets.items()}
+    sets = {hashes[name]: rules for name, rules in c.rule_sets.items() if rules}
+    settings = {
+        name: msgspec.structs.replace(tenant, keys=(), moderation=hashes.get(tenant.moderation, ""))
+        for name, tenant in c.tenants.items()
+    }
+    return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets, settings)
 
 
 def policy(c: Configuration, tenant: str) -> PolicyDocument:
     """What admission needs for one tenant."""
-    t = c.tenants[tenant]
-    rules = c.rule_sets.get(t.moderation, ())
-    return PolicyDocument(version(c), tenant, t.limits, t.store, rules, rules_hash(rules), c.models, c.aliases, c.pools)
+    return policy_of(document(c), tenant)
+
+
+def closed(d: ConfigDocument, tenant: str) -> PolicyDocument:
+    """The policy of a tenant that is gone: it may send nothing any more."""
+    nothing = (Limit(on="requests", per="minute", max=0),)
+    return PolicyDocument(d.version, tenant, nothing, "none", (), "", d.models, d.aliases, d.pools)
+
+
+def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
+    """The same, of a document. KeyError if it does not say all of this tenant."""
+    t = d.settings[tenant]
+    rules = d.rule_sets.get(t.moderation, ())
+    return PolicyDocument(
+        d.version, tenant, t.limits, t.store, rules, t.moderation, d.models, d.aliases, d.pools, t.guard, t.prepaid
+    )
+
+
+def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:
+    """The document with the canary share of a split model at weight 0, under a version of its own."""
+    m = d.models[model]
+    assert m.canary is not None, "only a model with a canary is rolled back"
+    split = tuple(msgspec.structs.replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
+    canary = msgspec.structs.replace(m.canary, rolled_back=why)
+    changed = {**d.models, model: msgspec.structs.replace(m, split=split, canary=canary)}
+    digest = hashlib.sha256(f"{d.version}\n{model}\n{why}".encode()).hexdigest()[:12]
+    return msgspec.structs.replace(d, version=digest, models=changed)
 
 
 def encode(doc: ConfigDocument | PolicyDocument) -> str:

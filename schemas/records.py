@@ -70,6 +70,15 @@ class Chunk(TypedDict):
     data: bytes
 
 
+class Circuit(TypedDict):
+    """Whether a pool is worth trying."""
+
+    tenant: str
+    pool: str
+    open: bool
+    at: int
+
+
 class Finding(TypedDict):
     """One moderation rule that matched."""
 
@@ -102,6 +111,8 @@ class Completion(TypedDict):
     first_token_at: int
     finished_at: int
     findings: list[Finding]
+    model: str
+    shadow_of: str
 
 
 class Config(TypedDict):
@@ -117,6 +128,20 @@ class Control(TypedDict):
     tenant: str
     request_id: str
     reason: str
+    at: int
+
+
+class Credit(TypedDict):
+    """Money put on a tenant's prepaid balance."""
+
+    tenant: str
+    entry_id: str
+    kind: str
+    amount_micros: int
+    request_id: str
+    reason: str
+    booked_by: str
+    balance_micros: int
     at: int
 
 
@@ -214,6 +239,24 @@ class Response(TypedDict):
     completed_at: int
 
 
+class Shadow(TypedDict):
+    """What a shadow model answered to a copy of a request."""
+
+    request_id: str
+    tenant: str
+    model: str
+    shadow_model: str
+    pool: str
+    outcome: str
+    http_status: int
+    body: str
+    input_tokens: int
+    output_tokens: int
+    first_token_ms: int
+    total_ms: int
+    at: int
+
+
 class Started(TypedDict):
     """An attempt has begun to produce tokens."""
 
@@ -264,6 +307,8 @@ class Usage(TypedDict):
     precision: str
     worker: str
     policy_version: str
+    route_step: int
+    cohort: str
 
 
 class Waste(TypedDict):
@@ -302,6 +347,7 @@ class Work(TypedDict):
     announce: bool
     batch_id: str
     line: int
+    shadow_of: str
 
 
 class Moment(TypedDict):
@@ -324,6 +370,10 @@ class Cached(TypedDict):
     expires_at: int
     http_status: int
     body: bytes
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
 
 
 class Done(TypedDict):
@@ -344,6 +394,14 @@ class Account(TypedDict):
     held: int
 
 
+class Queue(TypedDict):
+    """Deferred requests of the batches that share a slot."""
+
+    slot: int
+    first: int
+    next: int
+
+
 class Ledger(TypedDict):
     """Counters of one tenant."""
 
@@ -354,6 +412,10 @@ class Ledger(TypedDict):
     deferred_count: int
     deferred_bytes: int
     wake: int
+    queues: list[Queue]
+    turn: int
+    credited_micros: int
+    open_circuits: list[str]
 
 
 class Hold(TypedDict):
@@ -399,3 +461,5 @@ class Open(TypedDict):
     price: str
     ending: str
     policy_version: str
+    cohort: str
+    guarded: bool

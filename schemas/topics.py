@@ -19,6 +19,8 @@ WASTE: Final = "waste"
 BATCH_RESULTS: Final = "batch_results"
 BATCH_COMMANDS: Final = "batch_commands"
 DEAD_LETTERS: Final = "dead_letters"
+CREDITS: Final = "credits"
+SHADOWS: Final = "shadows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Topic:
 
 # One record holds at most one request or answer; 8 MiB is far above any prompt a model here accepts.
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
-JOURNAL_RECORDS: Final = ("Request", "Started", "Completion", "Cancellation", "Policy", "Tick")
+JOURNAL_RECORDS: Final = ("Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Circuit", "Tick")
 
 FIXED: Final = (
     # Journal outlives the longest batch window (7 days), so that a replay can always decide again.
@@ -58,6 +60,8 @@ FIXED: Final = (
     Topic(BATCH_RESULTS, 4, ("BatchResult",), 8 * DAY_MS),
     Topic(BATCH_COMMANDS, 1, ("BatchCommand",), 8 * DAY_MS),
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
+    Topic(CREDITS, 1, ("Credit",), -1),
+    Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
 )
 
 
@@ -78,6 +82,6 @@ def intake(tenant: str) -> Topic:
 
 def subjects() -> dict[str, str]:
     """Registry subject by schema name: `<topic>-value` where one topic carries it alone, else `millrace.<Name>`."""
-    alone = {t.schemas[0]: f"{t.name}-value" for t in FIXED if len(t.schemas) == 1}
     shared = [*JOURNAL_RECORDS, "Work", "Chunk", "Reply", "Intake"]
+    alone = {t.schemas[0]: f"{t.name}-value" for t in FIXED if len(t.schemas) == 1 and t.schemas[0] not in shared}
     return {**{name: f"millrace.{name}" for name in shared}, **alone}

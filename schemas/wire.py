@@ -101,24 +101,37 @@ class Codec:
 
 
 class StateCodec:
-    """Bare Avro for keyed state: one byte of version, then the record of `schemas/state`."""
-
-    VERSION: Final = b"\x01"
+    """Bare Avro for keyed state: one byte for the version of its schema, then the record of `schemas/state`."""
 
     def __init__(self) -> None:
-        self._schemas = {name: _parsed(name, "state") for name in catalogue.names("state")}
+        names = catalogue.names("state")
+        self._schemas = {name: _parsed(name, "state") for name in names}
+        self._versions = {name: bytes([catalogue.version(name)]) for name in names}
+        self._past: dict[tuple[str, bytes], Any] = {}
 
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """Bytes of a state record."""
         out = io.BytesIO()
-        out.write(self.VERSION)
+        out.write(self._versions[name])
         fastavro.schemaless_writer(out, self._schemas[name], record)
         return out.getvalue()
 
     def decode(self, name: str, data: bytes) -> dict[str, Any]:
-        """The state record. Raises WireError if it was written by a version this code does not know."""
-        if data[:1] != self.VERSION:
-            raise WireError(f"state {name} has version {data[0]}, this code knows 1")
+        """The state record; what an older version lacks has its default. Raises WireError for a younger version."""
         stream = io.BytesIO(data)
-        stream.seek(1)
-        return cast(dict[str, Any], fastavro.schemaless_reader(stream, self._schemas[name], None))
+        version = stream.read(1)
+        if version == self._versions[name]:
+            return cast(dict[str, Any], fastavro.schemaless_reader(stream, self._schemas[name], None))
+        return cast(
+            dict[str, Any], fastavro.schemaless_reader(stream, self._writer(name, version), self._schemas[name])
+        )
+
+    def _writer(self, name: str, version: bytes) -> Any:
+        if (name, version) not in self._past:
+            try:
+                schema = catalogue.past(name, version[0])
+            except KeyError:
+                newest = self._versions[name][0]
+                raise WireError(f"state {name} has version {version[0]}, this code knows up to {newest}") from None
+            self._past[name, version] = fastavro.parse_schema(plain(schema))
+        return self._past[name, version]

@@ -140,4 +140,6 @@ def completion(
         "first_token_at": ending.first_token_at or finished,
         "finished_at": finished,
         "findings": list(ending.findings),
+        "model": work["model"],
+        "shadow_of": work["shadow_of"],
     }

@@ -24,7 +24,7 @@ from ingest.batches import document, read_order
 from ingest.file_object import FileObject
 from ingest.services import s3_client
 from ingest.storage import Storage
-from schemas import config, topics
+from schemas import config, config_check, topics
 from schemas import kafka as kafka_settings
 from schemas.addresses import Addresses
 from schemas.config import Principal
@@ -51,7 +51,7 @@ class World:
         self.store = BatchStore(self.storage)
         self._producer = Producer(kafka_settings.producer(self.addresses.kafka, "test"))
         self._processes: list[subprocess.Popen[bytes]] = []
-        text = config.encode(config.document(config.parse(MODELS)))
+        text = config.encode(config.document(config_check.parse(MODELS)))
         self._send(topics.CONFIG, "config", "Config", {"version": "1", "document": text})
 
     def _send(self, topic: str, key: str, name: str, record: dict[str, Any]) -> None:

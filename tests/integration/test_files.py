@@ -22,7 +22,7 @@ from ingest.follower import Follower
 from ingest.journal import Journal
 from ingest.services import Services
 from ingest.storage import Storage
-from schemas import config
+from schemas import config, config_check
 from schemas.addresses import Addresses
 from schemas.wire import Codec
 
@@ -51,7 +51,7 @@ def services(parts: Parts) -> Services:
     if "s3" not in parts.processes:
         parts.start("s3")
     addresses = Addresses.of(parts.environment("gateway"))
-    follower = SimpleNamespace(current=config.document(config.parse(CONFIG)))
+    follower = SimpleNamespace(current=config.document(config_check.parse(CONFIG)))
     journal = cast(Journal, JournalDouble())
     made = Services(addresses, Codec.offline(), journal, cast(Follower, follower))
     Storage(made.s3, addresses.bucket).prepare()

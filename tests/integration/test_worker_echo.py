@@ -9,7 +9,7 @@ import pytest
 from parts import Parts
 from worker_world import Desk, body, content, worker
 
-from schemas import config
+from schemas import config, config_check
 from schemas.wire import Codec
 from workers.clock import now_ms
 
@@ -23,7 +23,7 @@ RULES = [
     {"id": "phrase", "match": "forbidden fruit", "action": "block", "message": "No."},
     {"id": "card", "detect": "credit_card", "action": "mask"},
 ]
-RULES_HASH = config.rules_hash(config.parse({"rule_sets": {"r": RULES}}).rule_sets["r"])
+RULES_HASH = config.rules_hash(config_check.parse({"rule_sets": {"r": RULES}}).rule_sets["r"])
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from parts import Parts
 from processes import Process
 
 from infra.local import topics as declared
-from schemas import config, kafka, topics
+from schemas import config, config_check, kafka, topics
 from schemas.wire import Codec
 from workers.clock import now_ms
 
@@ -43,7 +43,7 @@ class Desk:
 
     def configure(self, pools: dict[str, Any], models: dict[str, Any], rule_sets: dict[str, Any] | None = None) -> None:
         """Publish a configuration."""
-        parsed = config.parse({"pools": pools, "models": models, "rule_sets": rule_sets or {}})
+        parsed = config_check.parse({"pools": pools, "models": models, "rule_sets": rule_sets or {}})
         declared.make(self._bootstrap, [topics.work(p, lane) for p in pools for lane in topics.LANES])
         document = config.document(parsed)
         self._put(topics.CONFIG, "config", "Config", {"version": document.version, "document": config.encode(document)})
@@ -70,6 +70,7 @@ class Desk:
             "deadline": now + 120_000,
             "rules": "",
             "announce": False,
+            "shadow_of": "",
             "batch_id": "",
             "line": 0,
             **fields,

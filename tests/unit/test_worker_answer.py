@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import Pool, parse
+from schemas.config import Pool
 from schemas.config import document as document_of
+from schemas.config_check import parse
 from schemas.wire import Codec
 from workers import outcome
 from workers.answer import Progress, answer
@@ -26,7 +27,7 @@ POOL = Pool("echo")
 
 
 def work(**fields: Any) -> Any:
-    base = dict.fromkeys(("tenant", "pool", "rules", "batch_id"), "")
+    base = dict.fromkeys(("tenant", "pool", "rules", "batch_id", "shadow_of"), "")
     body = fields.pop("body", {"messages": [{"role": "user", "content": "a b"}]})
     return {
         **base,

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from schemas import config
+from schemas import config, config_check
 from streams.memory import MemoryEngine
 
 T0 = 1_700_000_000_000 - 1_700_000_000_000 % 86_400_000  # a midnight, UTC
@@ -28,7 +28,7 @@ def configuration(limits: list[dict[str, Any]] | None = None, rules: list[dict[s
     tenants = {
         "acme": {"keys": [{"name": "k", "key": "mr-k"}], "limits": limits or [], "moderation": "r" if rules else ""}
     }
-    return config.parse({**MODELS, "tenants": tenants, "rule_sets": {"r": rules or []}})
+    return config_check.parse({**MODELS, "tenants": tenants, "rule_sets": {"r": rules or []}})
 
 
 def engine(limits: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None) -> MemoryEngine:
@@ -92,6 +92,8 @@ def completion(r: dict[str, Any], outcome: str = "ok", **more: Any) -> dict[str,
         "first_token_at": T0 + 6,
         "finished_at": T0 + 7,
         "findings": [],
+        "model": "echo",
+        "shadow_of": "",
     }
     return c | more
 

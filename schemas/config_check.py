@@ -1,0 +1,100 @@
+"""Whether a configuration can be: types, names that point somewhere, amounts that mean something. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.config import Canary, ConfigError, Configuration, Model, Price, Tenant, hash_key
+
+
+def parse(data: dict[str, Any]) -> Configuration:
+    """The configuration in `data` (the merged YAML). Raises ConfigError with the place of the first fault."""
+    try:
+        configuration = msgspec.convert(data, Configuration)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        raise ConfigError(where.strip("`").removeprefix("$.") or "configuration", what) from None
+    _check(configuration)
+    return configuration
+
+
+def _check(c: Configuration) -> None:
+    for name, pool in c.pools.items():
+        if pool.concurrency < 1:
+            raise ConfigError(f"pools.{name}.concurrency", "must be at least 1")
+        if pool.engine == "openai" and not pool.base_url:
+            raise ConfigError(f"pools.{name}.base_url", "an openai pool needs the address of its server")
+    for name, model in c.models.items():
+        _check_model(c, name, model)
+    for alias, model_name in c.aliases.items():
+        if model_name not in c.models:
+            raise ConfigError(f"aliases.{alias}", f"there is no model {model_name!r}")
+    seen: dict[str, str] = {}
+    for name, tenant in c.tenants.items():
+        _check_tenant(c, name, tenant, seen)
+    for set_name, rules in c.rule_sets.items():
+        for i, rule in enumerate(rules):
+            if sum(map(bool, (rule.match, rule.regex, rule.detect))) != 1:
+                raise ConfigError(f"rule_sets.{set_name}[{i}]", "give exactly one of match, regex, detect")
+
+
+def _check_model(c: Configuration, name: str, model: Model) -> None:
+    if bool(model.route) == bool(model.split):
+        raise ConfigError(f"models.{name}", "give either a route or a split")
+    for pool in model.route:
+        if pool not in c.pools:
+            raise ConfigError(f"models.{name}.route", f"there is no pool {pool!r}")
+    for share in model.split:
+        if share.model not in c.models or c.models[share.model].split:
+            raise ConfigError(f"models.{name}.split", f"{share.model!r} is not a model with a route")
+        if share.weight < 0:
+            raise ConfigError(f"models.{name}.split", "weights must not be negative")
+    if model.split and sum(s.weight for s in model.split) == 0:
+        raise ConfigError(f"models.{name}.split", "the weights add up to zero")
+    _check_price(f"models.{name}.price", model.price)
+    if model.canary is not None:
+        _check_canary(f"models.{name}.canary", model, model.canary)
+    if model.shadow is not None:
+        where = f"models.{name}.shadow"
+        if model.split or not (c.models.get(model.shadow.model) or Model()).route:
+            raise ConfigError(where, "a model with a route shadows a model with a route")
+        if not 0 <= model.shadow.percent <= 100:
+            raise ConfigError(f"{where}.percent", "must be between 0 and 100")
+
+
+def _check_price(where: str, price: Price) -> None:
+    for field in price.__struct_fields__:
+        value = getattr(price, field)
+        if isinstance(value, int) and value < 0:
+            raise ConfigError(f"{where}.{field}", "must not be negative")
+
+
+def _check_canary(where: str, model: Model, canary: Canary) -> None:
+    if canary.model not in {s.model for s in model.split} or len(model.split) < 2:
+        raise ConfigError(f"{where}.model", "a canary is one of several shares of the model's split")
+    if not 0 <= canary.max_error_percent <= 100 or not 1 <= canary.percentile <= 100:
+        raise ConfigError(where, "percentages lie between 0 and 100")
+    if canary.min_requests < 1 or canary.window_ms < 1_000 or canary.max_ms < 0:
+        raise ConfigError(where, "min_requests is at least 1, window_ms at least 1000, max_ms not negative")
+
+
+def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, str]) -> None:
+    if not name or not all(ch.isalnum() or ch in "-_" for ch in name):
+        raise ConfigError(f"tenants.{name}", "a tenant's name has letters, digits, - and _ only: it names topics")
+    if tenant.moderation and tenant.moderation not in c.rule_sets:
+        raise ConfigError(f"tenants.{name}.moderation", f"there is no rule set {tenant.moderation!r}")
+    if tenant.guard is not None and (tenant.guard.pool not in c.pools or tenant.guard.timeout_ms < 1):
+        raise ConfigError(f"tenants.{name}.guard", "needs a pool that exists, and a time limit of at least 1 ms")
+    for i, limit in enumerate(tenant.limits):
+        where = f"tenants.{name}.limits[{i}]"
+        if limit.max < 0:
+            raise ConfigError(f"{where}.max", "must not be negative")
+        if (limit.per is None) != (limit.on == "concurrency"):
+            raise ConfigError(f"{where}.per", "every limit but concurrency needs a window, concurrency has none")
+    for i, key in enumerate(tenant.keys):
+        digest = hash_key(key.key)
+        if digest in seen:
+            raise ConfigError(f"tenants.{name}.keys[{i}]", f"the same key is already used by {seen[digest]}")
+        seen[digest] = f"{name}/{key.name}"
