@@ -154,8 +154,11 @@ def cacheable(body: dict[str, Any], asked: str) -> bool:
     return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
 
 
-def cache_key(body: dict[str, Any], endpoint: str, model: str) -> str:
-    """Identity of the answer within a tenant: model, every message, every parameter that may change it."""
+def cache_key(body: dict[str, Any], endpoint: str, model: str, rules: str = "") -> str:
+    """Identity of the answer within a tenant: model, every message, every parameter that may change it.
+
+    `rules` names what judges prompts and answers: one let through by others must be looked at anew.
+    """
     same = {k: v for k, v in body.items() if k not in NOT_IDENTITY}
-    text = orjson.dumps([endpoint, model, same], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([endpoint, model, rules, same], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=20).hexdigest()

@@ -29,6 +29,8 @@ TABLES: Final = (
     Table(topics.RESPONSES, "Response", "completed_at"),
     Table(topics.AUDIT, "Audit", "at"),
     Table(topics.WASTE, "Waste", "at"),
+    Table(topics.CREDITS, "Credit", "at"),
+    Table(topics.SHADOWS, "Shadow", "at"),
 )
 
 # Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.

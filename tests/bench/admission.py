@@ -82,7 +82,7 @@ def pair(now_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
     completion |= {"model_version": "echo", "precision": "", "outcome": "ok", "http_status": 200, "body": ANSWER}
     completion |= {"input_tokens": 18, "output_tokens": 17, "cached_tokens": 0, "reasoning_tokens": 0}
     times = {"started_at": now_ms + 1, "first_token_at": now_ms + 2, "finished_at": now_ms + 3}
-    return request, completion | times | {"streamed": False, "findings": []}
+    return request, completion | times | {"streamed": False, "findings": [], "model": NAME, "shadow_of": ""}
 
 
 def records(stack: Stack, count: int) -> list[bytes]:

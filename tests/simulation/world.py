@@ -160,7 +160,7 @@ class World:
         found = oracle.audit(self.evidence())
         assert not found, found
         assert all(a.held == 0 for a in tenant("acme").accounts.values()), "a hold never ended"
-        assert tenant("acme").deferred_count == tenant("acme").deferred_bytes == 0, "a deferred request is forgotten"
+        assert tenant("acme").deferral.count == tenant("acme").deferral.size == 0, "a deferred request is forgotten"
 
     def evidence(self) -> Evidence:
         """What the oracle looks at."""
