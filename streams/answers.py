@@ -27,6 +27,7 @@ class Answers:
         self._first = ledger["answers_first"] if ledger else 0
         self._next = ledger["answers_next"] if ledger else 0
         self.size = ledger["answers_bytes"] if ledger else 0
+        self._oldest: tuple[int, int, str] | None = None
 
     @property
     def count(self) -> int:
@@ -60,18 +61,22 @@ class Answers:
         """Remove the oldest answer if it has to go; whether it had to."""
         if not self.count:
             return False
-        entry = self._table.get(_place(self._first))
-        assert entry is not None, "the order of answers has no holes"
-        expires_at, size, key = entry.decode().split(" ")
-        if int(expires_at) > now_ms and self.count <= limits.max_answers and self.size <= limits.max_bytes:
+        if self._oldest is None:
+            entry = self._table.get(_place(self._first))
+            assert entry is not None, "the order of answers has no holes"
+            at, bytes_, name = entry.decode().split(" ")
+            self._oldest = int(at), int(bytes_), name
+        expires_at, size, key = self._oldest
+        if expires_at > now_ms and self.count <= limits.max_answers and self.size <= limits.max_bytes:
             return False
         known = self.get(key)
         # The same key may have been kept again since, or lead again: then it is younger than this entry.
-        if known is not None and not known["leader"] and known["expires_at"] == int(expires_at):
+        if known is not None and not known["leader"] and known["expires_at"] == expires_at:
             self._table.remove(key)
         self._table.remove(_place(self._first))
         self._first += 1
-        self.size -= int(size)
+        self.size -= size
+        self._oldest = None
         return True
 
     def drop(self, key: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
+from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
 from streams import closing, quota
@@ -81,24 +82,26 @@ def moderate(
     """Apply the rules for prompts: audit rows, and a verdict if one blocks. Masked texts replace those in `body`."""
     if not policy.moderator.applies("request"):
         return [], None
-    outcomes = [(text, policy.moderator.check(text, "request")) for text in bodies.texts(body)]
     counts: dict[str, dict[str, Any]] = {}
-    for _, outcome in outcomes:
+    blocking: Rule | None = None
+    masked = False
+    for holder, key in bodies.readable(body):
+        outcome = policy.moderator.check(holder[key], "request")
+        if not outcome.found:
+            continue
         for rule, matches in outcome.found:
             row = counts.setdefault(rule.id, {"rule": rule.id, "action": rule.action, "matches": 0})
             row["matches"] += matches
-    if not counts:
-        return [], None
-    audits = [
-        audit(tenant, o["request_id"], "request", row, policy.document.rules_hash, now_ms) for row in counts.values()
-    ]
-    blocking = next((x.blocked_by for _, x in outcomes if x.blocked_by is not None), None)
+        blocking = blocking or outcome.blocked_by
+        if outcome.text != holder[key]:
+            holder[key], masked = outcome.text, True
+    hashed = policy.document.rules_hash
+    audits = [audit(tenant, o["request_id"], "request", row, hashed, now_ms) for row in counts.values()]
     if blocking is not None:
         shown = orjson.dumps(guard_body(blocking.message, o["request_id"]))
         return audits, Verdict("blocked", 200, shown, error_code="content_blocked", error_message=blocking.message)
-    masked = {text: outcome.text for text, outcome in outcomes}
-    bodies.rewrite(body, lambda text: masked[text])
-    o["body"] = orjson.dumps(body)
+    if masked:
+        o["body"] = orjson.dumps(body)
     return audits, None
 
 
