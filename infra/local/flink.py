@@ -49,6 +49,7 @@ logger.hadoop.level = ERROR
 
 # Slots of a TaskManager.
 SLOTS: Final = 2
+HEARTBEAT_TIMEOUT_MS: Final = 8_000
 _NONE: Final[Mapping[str, int]] = {}
 
 
@@ -74,7 +75,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "env.java.opts.all": java_options(settings),
         # A killed TaskManager is noticed by its refused connection; the timeout is for one that hangs.
         "heartbeat.interval": 1000,
-        "heartbeat.timeout": 8000,
+        "heartbeat.timeout": HEARTBEAT_TIMEOUT_MS,
         "heartbeat.rpc-failure-threshold": 2,
         "cluster.registration.initial-timeout": 100,
         "cluster.registration.max-timeout": 1000,
