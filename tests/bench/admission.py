@@ -236,7 +236,8 @@ def result(seconds: float, used: meter.Spent, slot_s: float, outputs: dict[str, 
     rate = REQUESTS / seconds
     note = (
         f"{REQUESTS:,} requests in {seconds:.1f} s with three windows, {len(RULES):,} patterns, dedupe and audit; "
-        f"CPU a request: the slot's thread {slot_s * 1000 / REQUESTS:.2f} ms, the whole stack {used.total * 1000 / REQUESTS:.2f} ms"
+        f"CPU a request: the slot's thread {slot_s * 1000 / REQUESTS:.2f} ms, "
+        f"the whole stack {used.total * 1000 / REQUESTS:.2f} ms"
     )
     details = {
         "seconds": round(seconds, 2),

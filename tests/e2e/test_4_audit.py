@@ -11,7 +11,7 @@ from tests.e2e.evidence import topics as all_topics
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.upstream import TELLTALE
 
-DECIDED = (topics.USAGE, topics.RESPONSES, topics.AUDIT, topics.WASTE)
+DECIDED = (topics.USAGE, topics.RESPONSES, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS)
 
 
 def settled(stack: Stack) -> list[str]:
