@@ -38,7 +38,7 @@ def compile_rules(document: ConfigDocument, before: dict[str, Moderator]) -> dic
     moderators = {}
     for rules_hash, rules in document.rule_sets.items():
         try:
-            moderators[rules_hash] = before.get(rules_hash) or Moderator(rules)
+            moderators[rules_hash] = before.get(rules_hash) or Moderator.of(rules, rules_hash)
         except ConfigError as error:
             log.error("rule set %s cannot be used: %s", rules_hash, error)
     return moderators
