@@ -63,7 +63,7 @@ def _random(match: str) -> bool:
 _OWN: Final = (
     (r"\bsk-[A-Za-z0-9_\-]{20,250}", _random),  # OpenAI, Anthropic, DeepSeek
     (r"\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}", _always),
-    (r"\bglpat-[A-Za-z0-9_\-]{20,64}", _random),
+    (r"\bglpat-[A-Za-z0-9_\-]{20,64}", _always),
     (r"\bhf_[A-Za-z]{34}\b", _always),
     (r"\bAIza[A-Za-z0-9_\-]{35}", _always),  # Google
     (r"\bpypi-AgE[A-Za-z0-9_\-]{50,300}", _always),
@@ -88,12 +88,12 @@ TAILS: Final[tuple[tuple[int, str], ...]] = (
     (
         320,
         r"(?:[A-Za-z0-9_\-.]+|(?i:aws).{0,100}|(?i:https:/{0,2}[hoks.]{0,6})|sq0csp-[0-9A-Za-z\\\-_]*"
-        r"|BEGIN[A-Z0-9 ]{0,36})\z",
+        r"|-{0,5}BEGIN[A-Z0-9 ]{0,36})\z",
     ),
     (
         LONGEST,
         r"(?:eyJ[A-Za-z0-9\-_.+/=]*|(?i:xox[abposr]-[a-z0-9\-]*)|(?i:https://hooks\.[a-z0-9_/.\-]*)"
-        r"|BEGIN[A-Z0-9 ]{1,18}PRIVATE KEY-*[A-Za-z0-9+/\\\n]*={0,3}\n*-*(?:E(?:N(?:D[A-Z0-9 ]{0,34}-*)?)?)?)\z",
+        r"|-{0,5}BEGIN[A-Z0-9 ]{1,18}PRIVATE KEY-*[A-Za-z0-9+/\\\n]*={0,3}\n*-*(?:E(?:N(?:D[A-Z0-9 ]{0,34}-*)?)?)?)\z",
     ),
 )
 
@@ -119,4 +119,4 @@ def _proof(plugin: Any) -> Callable[[str], bool]:
 def _private_key() -> Format:
     """The library's pattern of a private key, up to the end of its last line."""
     plugin = importlib.import_module("detect_secrets.plugins.private_key").PrivateKeyDetector
-    return Format(rf"{plugin.begin_key}{plugin.secret_key}\n*(?:-+END[A-Z0-9 ]{{0,34}}-*)?", _always)
+    return Format(rf"-{{0,5}}{plugin.begin_key}{plugin.secret_key}\n*(?:-+END[A-Z0-9 ]{{0,34}}-*)?", _always)

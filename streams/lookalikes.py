@@ -6,6 +6,7 @@ what may stand for an ASCII character, and completed by hand where it looks at u
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,7 +18,7 @@ _BY_HAND: Final = {
     **dict(zip("авекмнорстухѕіїјһԁԛԝӏьәɡгпѵѡѳ", "abekmhopctyxsiijhdqwlbegrnvwo", strict=True)),  # Cyrillic
     **dict(zip("αβγεικνορτυχωηϲϳσζμ", "abyeikvoptuxwncjozu", strict=True)),  # Greek
     **dict(zip("օսոհցզտրեիլյ", "ounhgqsreilj", strict=True)),  # Armenian
-    **dict(zip("ɑıɩɪʟ℮øłđħŧ∂€¢£¥", "aiiileoldhtdecly", strict=True)),
+    **dict(zip("ɑɩ℮∂€¢£¥", "aieeecly", strict=True)),
 }
 # Letters in a circle or a box that Unicode does not decompose, and flags made of letters.
 _BOXED: Final = {
@@ -25,6 +26,8 @@ _BOXED: Final = {
     for first in (0x24B6, 0x1F150, 0x1F170, 0x1F1E6, 0x249C, 0x1F110)
     for i in range(26)
 }
+# Latin letters with a bar, a hook or a tail, and small capitals.
+_LATIN: Final = re.compile(r"LATIN (?:SMALL LETTER|CAPITAL LETTER|LETTER SMALL CAPITAL) ([A-Z])(?: WITH .*| BAR)?$")
 # Nothing to see, although Unicode calls them letters or leaves them unassigned.
 _FILLERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u2065\u17b4\u17b5")
 _EMPTY: Final = frozenset({"Mn", "Me", "Cf", "Cc", "Cs"})
@@ -73,26 +76,30 @@ def skeleton(character: str) -> str:
     """What the character looks like, in lower case: ASCII where it can be taken for that. May be several or none."""
     if character in _BOXED:
         return _BOXED[character]
-    out = []
-    for part in plain(character):
-        digit = unicodedata.decimal(part, None)
-        out.append(str(digit) if digit is not None else _shape(part))
-    return "".join(" " if c == "\n" else c for c in "".join(out))
+    parts = plain(character)
+    if parts and not parts.isascii() and unicodedata.decimal(character, None) is None:
+        known = _known(character)
+        if known:
+            return known
+    return "".join(map(_shape, parts)).replace("\n", " ")
 
 
 def _shape(part: str) -> str:
-    if part.isascii():
-        return part.lower()
-    lowered = part.casefold()
-    # The same for both cases of a letter, or capitals would hide a phrase of its own script.
+    digit = unicodedata.decimal(part, None)
+    if part.isascii() or digit is not None:
+        return part.lower() if digit is None else str(digit)
+    return _known(part) or "".join(_known(c) or c for c in part.casefold())
+
+
+def _known(character: str) -> str:
+    """The letter or sign it may be taken for; the same for both cases of a letter, or capitals would hide a phrase."""
+    lowered = character.casefold()
     for form in (lowered, lowered.upper()):
         known = _BY_HAND.get(form) or _TABLE.get(form)
         if known:
             return known
-    name = unicodedata.name(part, "")
-    if name.startswith("LATIN LETTER SMALL CAPITAL ") and len(name) == 28:
-        return name[-1].lower()
-    return "".join(_BY_HAND.get(c) or _TABLE.get(c) or c for c in lowered)
+    name = _LATIN.match(unicodedata.name(character, ""))
+    return name[1].lower() if name else ""
 
 
 @lru_cache(maxsize=65_536)

@@ -6,6 +6,7 @@ It fails closed: on an error the caller delivers nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import ClassVar, Final, NamedTuple
 
 from schemas.config import Rule
@@ -17,6 +18,8 @@ from streams.stage import Hit, Stage, Views
 MASK: Final = "[masked]"
 # Rule sets kept compiled in a process. One of 5,000 regexes takes about 25 MB.
 KEPT: Final = 32
+# Characters kept of what was shown already: what a pattern may look at before a match.
+CONTEXT: Final = 2
 # Characters held back from a stream. The reach of the rules is far less: what comes here shows nothing by the thousand.
 MOST_HELD: Final = 65_536
 
@@ -114,8 +117,8 @@ class StreamModerator:
 
     def __init__(self, moderator: Moderator, stage: str = "response") -> None:
         self._stage = moderator.stage(stage)
-        # The text from one character before the first that is not settled; where that is; where the unshown begins;
-        # where matches that reach beyond it end, by finder. Indexes into the text held.
+        # The text from a little before the first character that is not settled; where that is; where the unshown
+        # begins; where matches that reach beyond it end, by finder. All are indexes into the text held.
         self._held = ""
         self._settled = 0
         self._shown = 0
@@ -157,7 +160,7 @@ class StreamModerator:
         settled = [h for h in hits if h.start < cut]
         self._count(settled)
         shown, at = mask(text, self._stage, settled, self._shown, cut)
-        self._swallows = any(h.open and self._rule(h).action == "mask" for h in settled)
+        self._swallows |= any(h.open and self._rule(h).action == "mask" for h in settled)
         self._keep(text, cut, at, settled)
         return shown
 
@@ -165,9 +168,9 @@ class StreamModerator:
         return self._stage.rules[hit.rule]
 
     def _keep(self, text: str, cut: int, shown: int, settled: list[Hit]) -> None:
-        """Hold the text from one character before `cut` that shows something: words and lines begin after others."""
-        before = next((i for i in range(cut - 1, -1, -1) if lookalikes.plain(text[i])), -1)
-        context = text[before] if before >= 0 else ""
+        """Hold the text from CONTEXT characters that show before `cut`: words and numbers begin after others."""
+        visible = (text[i] for i in range(cut - 1, -1, -1) if lookalikes.plain(text[i]))
+        context = "".join(islice(visible, CONTEXT))[::-1]
         moved = cut - len(context)
         ends = {by: end for by, end in self._done.items() if end > cut}
         for hit in settled:

@@ -20,11 +20,12 @@ REACH: Final = 256
 _PROBE: Final = "\x02probe\x03"
 
 
-def options() -> Any:
-    """Settings of every pattern: quiet, and memory for large ones."""
+def options(*, cased: bool = True) -> Any:
+    """Settings of every pattern: quiet, and memory for large ones; whether case counts."""
     found = re2.Options()
     found.log_errors = False
     found.max_mem = 1 << 26
+    found.case_sensitive = cased
     return found
 
 
@@ -37,21 +38,21 @@ class PatternError(ValueError):
 
 
 class Patterns:
-    """Patterns compiled together. Raises PatternError for the first that cannot be."""
+    """Patterns compiled together, each with whether case counts. Raises PatternError for the first that cannot be."""
 
-    def __init__(self, sources: list[str]) -> None:
+    def __init__(self, sources: list[tuple[str, bool]]) -> None:
         self._filter = re2.Filter()
         self._compiled: list[Any] = []
-        shared = options()
-        for i, source in enumerate(sources):
+        settings = {cased: options(cased=cased) for cased in (False, True)}
+        for i, (source, cased) in enumerate(sources):
             try:
-                self._filter.Add(source, shared)
+                self._filter.Add(source, settings[cased])
             except re2.error:
                 raise PatternError(i, f"the pattern does not compile: {_reason(source)}") from None
             self._compiled.append(self._filter.re(i))
         if not sources:
             return
-        self._filter.Add(_PROBE, shared)
+        self._filter.Add(_PROBE, settings[True])
         self._filter.Compile()
         if self._filter.Match(_PROBE) is None:
             raise PatternError(0, "too many patterns in one set")
@@ -74,7 +75,8 @@ def _reason(source: str) -> str:
     try:
         re2.compile(source, options())
     except re2.error as error:
-        return str(error)
+        reason = error.args[0]
+        return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
     return "unknown reason"
 
 

@@ -1,7 +1,7 @@
 """Phrases in the skeleton of a text: thousands of them in one pass (Aho-Corasick), whatever their disguise. Pure.
 
-Some disguises are ambiguous: a bare stroke may be an i or an l, a 3 may be an e, a capital eta looks like an h and a small
-one like an n. Candidates are found in a coarser text where those are one letter, and proven letter by letter.
+Some disguises are ambiguous: a bare stroke may be an i or an l, a 3 may be an e, a capital eta looks like an h and
+a small one like an n. Candidates are found in a coarser text where those are one letter, and proven letter by letter.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Phrase(NamedTuple):
                 return False
             spelled += 1
         letters = sum(map(str.isalpha, self.seen))
-        if spelled and (letters < _LEET_LETTERS or spelled * 2 > letters):
+        if spelled and (letters < _LEET_LETTERS or spelled * 3 > letters * 2):
             return False
         return not spelled or not (view.text[start - 1 : start].isalnum() or view.text[end : end + 1].isalnum())
 

@@ -39,7 +39,10 @@ class Hit(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """One pattern of a rule in a view, and what finds its matches wherever the pattern is present."""
+    """One pattern of a rule in a view, and what finds its matches where it is present; a regex finds them itself.
+
+    Case counts in all but regexes: their view may keep it.
+    """
 
     rule: int
     source: str
@@ -70,7 +73,7 @@ class Side:
         self._first = first
         self._reach = reach
         self._tails = [(most, re2.compile(tail, options())) for most, tail in tails]
-        self._patterns = Patterns([kind.source for kind in kinds])
+        self._patterns = Patterns([(kind.source, kind.find is not None) for kind in kinds])
 
     @property
     def used(self) -> bool:
@@ -119,7 +122,7 @@ class Stage:
         for i, rule in enumerate(rules):
             if rule.regex:
                 as_is, source = _regex(rule.regex)
-                (plain if as_is else seen).append(Kind(i, f"(?i:{source})", None))
+                (plain if as_is else seen).append(Kind(i, source, None))
                 reach[as_is] = max(reach[as_is], width(source))
             elif rule.detect == SECRET:
                 plain += [Kind(i, one.pattern, one.find) for one in credentials.formats()]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.config import Rule
-from streams.moderation import Moderator, StreamModerator
+from streams import folding
+from streams.credentials import LONGEST
+from streams.moderation import MASK, MOST_HELD, HeldTooMuch, Moderator, StreamModerator
+from streams.patterns import REACH
 from streams.stage import Views
 
 # Characters that make trouble: letters of the phrases, their doubles in other scripts and styles, marks, blanks, signs
@@ -16,7 +20,8 @@ from streams.stage import Views
 LETTERS = "abclIi1|Ɩsｓаа\u0301\u0308\u200b\u00ad\u200f \u00a0\n\t-.+@:/04ﬁﬀßηΗНνΝ\U0001d41a\U0001f170É́K"
 PIECES = [
     "ab", "a b", "cab", "ill", "I", "ﬁ", "fil", "4111 1111 1111 1111", "4111111111111111", "a@b.org",
-    "+41 44 668 18 00", "DE89 3704 0044 0532 0130 00", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1B2" * 9, "\u200b", "\u0301", "  ", " ", "x", "7",
+    "+41 44 668 18 00", "DE89 3704 0044 0532 0130 00", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1B2" * 9,
+    "\u200b", "\u0301", "  ", " ", "x", "7", "0.", "5500 0055 5555 5559", "3782 822463 10005",
     "aws secret key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQ\n-----END",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "cabin", "xaab",
 ]  # fmt: skip
@@ -89,3 +94,91 @@ def test_nothing_of_a_blocked_match_was_shown(rules, text, cuts):
         assert len(shown) <= min(h.end for h in hits)
     else:
         assert shown == text
+
+
+def held_at_most(moderator, text):
+    """The most characters held back while `text` comes one by one."""
+    stream, shown, most = StreamModerator(moderator), "", 0
+    for i, character in enumerate(text, 1):
+        shown += stream.feed(character)
+        most = max(most, i - len(shown))
+    assert shown + stream.finish() == text
+    return most
+
+
+@pytest.mark.parametrize(
+    ("rule", "most"),
+    [
+        (Rule(id="x", match="a rather long phrase that never comes"), 37),
+        (Rule(id="x", regex="[0-9]{3}-[0-9]{2}-[0-9]{4}"), 11),
+        (Rule(id="x", regex="q.*q"), REACH),
+        (Rule(id="x", detect="credit_card"), 39),
+        (Rule(id="x", detect="iban"), 65),
+        (Rule(id="x", detect="phone"), 68),
+        (Rule(id="x", detect="email"), 346),
+        (Rule(id="x", detect="secret"), LONGEST),
+    ],
+)
+def test_what_is_held_back_is_bounded(rule, most):
+    moderator = Moderator((rule,))
+    words = "a rather long phrase that never 12 34 5 ends " * 40
+    for text in (
+        words,
+        "1234567890 " * 500,
+        "ab12 cd" * 200,
+        "a" * 6000,
+        "+1 234 " * 500,
+        "eyJ" + "a" * 6000,
+        "AKIA " * 500,
+    ):
+        assert held_at_most(moderator, text) <= most
+
+
+def test_an_ordinary_answer_is_hardly_held_back():
+    rules = (Rule(id="p", match="a banned phrase"), *(Rule(id=d, detect=d) for d in ("credit_card", "iban", "phone")))
+    text = "The quick brown fox jumps over the lazy dog, 12 times in 2023. " * 20
+    assert held_at_most(Moderator(rules), text) <= 20
+
+
+def test_what_shows_nothing_by_the_thousand_is_refused_not_collected():
+    stream = StreamModerator(Moderator((Rule(id="x", match="ab"),)))
+    assert stream.feed("a") == ""
+    with pytest.raises(HeldTooMuch):
+        for _ in range(MOST_HELD // 1000 + 2):
+            stream.feed("\u200b" * 1000)
+
+
+def test_after_a_block_nothing_is_shown():
+    stream = StreamModerator(Moderator((Rule(id="x", match="ab"),)))
+    assert stream.feed("xab then") == "" and stream.blocked_by is not None
+    assert stream.feed("more") == "" and stream.finish() == ""
+
+
+def test_a_mark_behind_a_match_goes_with_it():
+    stream = StreamModerator(Moderator((Rule(id="x", match="ab", action="mask"),)))
+    assert [stream.feed(p) for p in ("xa", "b", "\u0301", "\u200b", "y")] == ["x", "", "", "", f"{MASK}y"]
+
+
+def test_a_match_over_another_is_masked_once():
+    moderator = Moderator((Rule(id="x", match="abc", action="mask"), Rule(id="y", match="cde", action="mask")))
+    assert moderator.check("<abcde>", "request").text == f"<{MASK}>"
+    assert streamed(moderator, list("<abcde>"))[0] == f"<{MASK}>"
+
+
+@given(TEXTS)
+def test_views_lead_back_to_the_text(text):
+    for view in (folding.skeleton(text), folding.plain(text)):
+        origins = [view.origin(i) for i in range(len(view.text))]
+        assert origins == sorted(origins) and all(0 <= o < len(text) for o in origins)
+        assert view.origin(len(view.text)) == len(text)
+        for i in range(len(text) + 1):
+            first = view.index_at(i)
+            assert all(o >= i for o in origins[first:]) and all(o < i for o in origins[:first])
+
+
+@given(TEXTS, TEXTS)
+def test_a_view_of_a_view_is_itself(a, b):
+    for fold in (folding.skeleton, folding.plain):
+        once = fold(a).text
+        assert fold(once).text == once
+        assert "  " not in folding.skeleton(a + b).text
