@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import ClassVar, Final, NamedTuple
 
-from schemas.config import Rule
+from schemas.config import ConfigError, Rule
 from streams import lookalikes
 from streams.credentials import more
 from streams.folding import plain
@@ -39,8 +39,12 @@ class Outcome(NamedTuple):
     blocked_by: Rule | None
 
 
-class HeldTooMuch(RuntimeError):
-    """A text that would have to be held back beyond all bounds: it is not shown."""
+class ModerationError(RuntimeError):
+    """A check that cannot run: the text is not delivered."""
+
+
+class HeldTooMuch(ModerationError):
+    """A text that would have to be held back beyond all bounds."""
 
 
 class Moderator:
@@ -55,10 +59,14 @@ class Moderator:
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...], rules_hash: str) -> Moderator:
-        """The moderator of a rule set by its content hash, compiled once in a process. Raises ConfigError."""
+        """The moderator of a rule set by its content hash, compiled once in a process; Unusable if it cannot be."""
         kept = cls._kept.get(rules_hash)
         if kept is None:
-            kept = cls._kept[rules_hash] = cls(rules)
+            try:
+                kept = cls(rules)
+            except ConfigError as fault:
+                kept = Unusable(fault)
+            cls._kept[rules_hash] = kept
             while len(cls._kept) > KEPT:
                 del cls._kept[next(iter(cls._kept))]
         return kept
@@ -82,6 +90,26 @@ class Moderator:
     def stage(self, stage: str) -> Stage:
         """The compiled rules of a stage, for StreamModerator."""
         return self._stages[stage]
+
+
+class Unusable(Moderator):
+    """Stands for a rule set that cannot be compiled: it applies to every stage, and no check of it ever runs."""
+
+    def __init__(self, fault: ConfigError) -> None:
+        super().__init__(())
+        self.fault = fault
+
+    def applies(self, stage: str) -> bool:
+        """It does, so that nothing passes unchecked."""
+        return True
+
+    def check(self, text: str, stage: str) -> Outcome:
+        """Raises ModerationError."""
+        raise ModerationError(f"the rules cannot be used: {self.fault}")
+
+    def stage(self, stage: str) -> Stage:
+        """Raises ModerationError."""
+        raise ModerationError(f"the rules cannot be used: {self.fault}")
 
 
 def tally(stage: Stage, hits: Iterable[Hit]) -> tuple[Found, ...]:

@@ -11,8 +11,10 @@ import pytest
 from schemas import config
 from schemas.config import ConfigError, Rule
 from streams import moderation, patterns
-from streams.moderation import KEPT, Moderator, StreamModerator
+from streams.moderation import KEPT, ModerationError, Moderator, StreamModerator
 from streams.patterns import REACH, PatternError, Patterns, width
+from tests.unit import world
+from workers.screen import Screen
 
 SYLLABLES = [a + b for a in "bcdfgklmnprstvz" for b in "aeiou"]
 
@@ -70,6 +72,16 @@ def test_a_rule_set_is_compiled_once_for_its_content():
         other = (Rule(id=str(i), match="b"),)
         Moderator.of(other, config.rules_hash(other))
     assert Moderator.of(rules, config.rules_hash(rules)) is not first
+
+
+def test_rules_that_cannot_be_compiled_let_nothing_pass():
+    rules = (Rule(id="x", regex="("),)
+    moderator = Moderator.of(rules, config.rules_hash(rules))
+    assert moderator.applies("request") and moderator.applies("response")
+    with pytest.raises(ModerationError, match="x: the pattern does not compile"):
+        moderator.check("anything", "request")
+    with pytest.raises(ModerationError):
+        StreamModerator(moderator)
 
 
 def test_stages_with_the_same_rules_share_one_compilation():
@@ -153,3 +165,28 @@ def test_what_is_found_says_nothing_of_the_text():
         written = orjson.dumps([finding.rule.id, finding.rule.action, finding.matches]).decode()
         assert not any(part in written for part in ("AKIA", "4111", "a@b"))
     assert moderation.MASK not in Moderator(rules).check(text, "request").text  # blocked: nothing of it is shown
+
+
+@pytest.mark.parametrize("action", ["mask", "block"])
+def test_no_record_of_admission_holds_a_secret_that_a_rule_hides(action):
+    kinds = ("secret", "credit_card", "phone")
+    e = world.engine(rules=[{"id": k, "detect": k, "action": action} for k in kinds])
+    r = world.request("use AKIAIOSFODNN7EXAMPLE, 4111111111111111 and +41 44 668 18 00")
+    emits = e.step("Request", r, world.T0)
+    assert sorted(a["rule"] for a in e.read("audit")) == sorted(kinds)
+    written = repr(emits)
+    assert emits and not any(part in written for part in ("AKIA", "IOSFOD", "4111", "668 18"))
+
+
+@pytest.mark.parametrize("stage", ["request", "response"])
+def test_an_audit_row_names_the_rule_and_never_the_text(stage):
+    e = world.engine(rules=[{"id": "s", "detect": "secret", "action": "flag", "stages": [stage]}])
+    r = world.request("use AKIAIOSFODNN7EXAMPLE twice, AKIAIOSFODNN7EXAMPLE")
+    e.step("Request", r, world.T0)
+    if stage == "response":
+        screen = Screen(e.tenant("acme").policy.moderator)
+        screen.whole({"choices": [{"index": 0, "message": {"content": "AKIAIOSFODNN7EXAMPLE AKIAIOSFODNN7EXAMPLE"}}]})
+        e.step("Completion", world.completion(r, findings=list(screen.findings())), world.T0 + 1)
+    (row,) = e.read("audit")
+    assert (row["stage"], row["rule"], row["action"], row["matches"]) == (stage, "s", "flag", 2)
+    assert row["rule_set"] and "AKIA" not in repr(row)
