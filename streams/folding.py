@@ -83,7 +83,9 @@ _PLAIN: Final = _Table(lookalikes.plain)
 
 def skeleton(text: str) -> Folded:
     """The text as a reader sees it, in lower case, runs of blanks as one space."""
-    if text.isascii() and not HIDDEN.search(text):
+    if text.isascii() and text.isprintable():
+        seen, shifts = text.lower(), NOTHING
+    elif text.isascii() and not HIDDEN.search(text):
         seen, shifts = text.lower().translate(BLANKS), NOTHING
     else:
         seen, shifts = _translate(text, _SKELETON)
@@ -103,8 +105,10 @@ def skeleton(text: str) -> Folded:
 
 def plain(text: str) -> Folded:
     """The text without presentation and without what shows nothing; case, letters and line ends as they are."""
+    if text.isascii() and text.isprintable():
+        return Folded(text, len(text))
     if text.isascii() and not HIDDEN.search(text):
-        return Folded(text.translate(LINES) if not text.isprintable() else text, len(text))
+        return Folded(text.translate(LINES), len(text))
     seen, shifts = _translate(text, _PLAIN)
     return Folded(seen, len(text), shifts)
 

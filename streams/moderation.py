@@ -186,9 +186,11 @@ class StreamModerator:
             self._held = ""
             return ""
         settled = [h for h in hits if h.start < cut]
-        self._count(settled)
-        shown, at = mask(text, self._stage, settled, self._shown, cut)
-        self._swallows |= any(h.open and self._rule(h).action == "mask" for h in settled)
+        shown, at = text[self._shown : cut], max(cut, self._shown)
+        if settled:
+            self._count(settled)
+            shown, at = mask(text, self._stage, settled, self._shown, cut)
+            self._swallows |= any(h.open and self._rule(h).action == "mask" for h in settled)
         self._keep(text, cut, at, settled)
         return shown
 
@@ -197,10 +199,12 @@ class StreamModerator:
 
     def _keep(self, text: str, cut: int, shown: int, settled: list[Hit]) -> None:
         """Hold the text from CONTEXT characters that show before `cut`: words and numbers begin after others."""
-        visible = (text[i] for i in range(cut - 1, -1, -1) if lookalikes.plain(text[i]))
-        context = "".join(islice(visible, CONTEXT))[::-1]
+        context = text[max(0, cut - CONTEXT) : cut]
+        if not context.isprintable() or not context.isascii():
+            visible = (text[i] for i in range(cut - 1, -1, -1) if lookalikes.plain(text[i]))
+            context = "".join(islice(visible, CONTEXT))[::-1]
         moved = cut - len(context)
-        ends = {by: end for by, end in self._done.items() if end > cut}
+        ends = {by: end for by, end in self._done.items() if end > cut} if self._done else {}
         for hit in settled:
             if hit.end > cut:
                 ends[hit.by] = max(hit.end, ends.get(hit.by, 0))

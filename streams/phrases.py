@@ -89,9 +89,11 @@ class Phrases:
     def open_from(self, view: Folded) -> int:
         """First index of the view from which a phrase begins that has come to the end, or may yet come to its end."""
         coarse = view.text[max(0, len(view.text) - self.longest) :].translate(_COARSE)
-        before = len(view.text) - len(coarse)
-        for start in range(len(coarse)):
-            head = coarse[start : start + _HEAD]
-            if (len(head) < _HEAD or head in self._heads) and self._found.match(coarse[start:]):
+        before, whole = len(view.text) - len(coarse), len(coarse) - _HEAD + 1
+        for start in range(whole):
+            if coarse[start : start + _HEAD] in self._heads and self._found.match(coarse[start:]):
+                return before + start
+        for start in range(max(0, whole), len(coarse)):
+            if self._found.match(coarse[start:]):
                 return before + start
         return len(view.text)

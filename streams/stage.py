@@ -152,14 +152,17 @@ class Stage:
             if span[0] >= max(start, ends.get(rule, 0)):
                 ends[rule] = span[1]
                 found.append(Hit(*span, rule, rule, True))
-        found += self._seen.hits(views.skeleton, start, done)
+        if self._seen.used:
+            found += self._seen.hits(views.skeleton, start, done)
         if self._plain.used:
             found += self._plain.hits(views.plain, start, done)
         return sorted(found)
 
     def open_from(self, views: Views) -> int:
         """First original index from which a match may still begin, grow or change when more text comes."""
-        seen = min(self._phrases.open_from(views.skeleton), self._seen.open_from(views.skeleton))
+        seen = self._phrases.open_from(views.skeleton)
+        if self._seen.used:
+            seen = min(seen, self._seen.open_from(views.skeleton))
         start = views.skeleton.origin(seen)
         if not self._plain.used:
             return start
