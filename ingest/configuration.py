@@ -80,6 +80,10 @@ def _compile(configuration: Configuration) -> None:
                 Moderator((rule,))
             except ConfigError as error:
                 raise ConfigError(f"rule_sets.{name}[{i}]", error.what) from None
+        try:
+            Moderator(rules)
+        except ConfigError as error:
+            raise ConfigError(f"rule_sets.{name}", f"{error.where}: {error.what}") from None
 
 
 def _find(merged: dict[str, Any], error: ConfigError) -> tuple[str, str]:

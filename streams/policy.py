@@ -28,7 +28,7 @@ class Policy:
 
     def __init__(self, text: str) -> None:
         self.document: PolicyDocument = config.decode_policy(text)
-        self.moderator = Moderator(self.document.rules)
+        self.moderator = Moderator.of(self.document.rules, self.document.rules_hash)
         self.limits: tuple[Limit, ...] = self.document.limits
         self._applying: dict[tuple[str, str, str], list[Limit]] = {}
 

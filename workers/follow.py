@@ -12,9 +12,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas import kafka, topics
-from schemas.config import ConfigDocument, ConfigError, decode_config
+from schemas.config import ConfigDocument, decode_config
 from schemas.wire import Codec, WireError
-from streams.moderation import Moderator
+from streams.moderation import Moderator, Unusable
 from workers.client import PATIENT
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,11 @@ def compile_rules(document: ConfigDocument, before: dict[str, Moderator]) -> dic
     """Moderators of all rule sets; those compiled before are kept. One that cannot be is left out: it fails closed."""
     moderators = {}
     for rules_hash, rules in document.rule_sets.items():
-        try:
-            moderators[rules_hash] = before.get(rules_hash) or Moderator(rules)
-        except ConfigError as error:
-            log.error("rule set %s cannot be used: %s", rules_hash, error)
+        moderator = before.get(rules_hash) or Moderator.of(rules, rules_hash)
+        if isinstance(moderator, Unusable):
+            log.error("rule set %s cannot be used: %s", rules_hash, moderator.fault)
+        else:
+            moderators[rules_hash] = moderator
     return moderators
 
 

@@ -15,8 +15,9 @@ ENGINES = {
 # Modules that packages other than their own may import.
 PURE = {
     "streams.admission", "streams.body", "streams.closing", "streams.detectors", "streams.emission", "streams.entry",
-    "streams.folding", "streams.guard", "streams.ledger", "streams.memory", "streams.moderation", "streams.policy",
-    "streams.state", "streams.windows", "streams.progress", "streams.lake",
+    "streams.credentials", "streams.folding", "streams.guard", "streams.ledger", "streams.lookalikes", "streams.memory",
+    "streams.moderation", "streams.patterns", "streams.phrases", "streams.policy", "streams.stage", "streams.state",
+    "streams.windows", "streams.progress", "streams.lake",
 }  # fmt: skip
 
 

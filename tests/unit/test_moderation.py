@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.config import ConfigError, Rule
-from streams.folding import fold
+from streams.folding import skeleton
 from streams.moderation import MASK, Moderator, StreamModerator
 
 BAN = Rule(id="p", match="a banned phrase")
@@ -31,7 +31,7 @@ def test_no_disguise_passes_whole_or_in_pieces_of_any_size(text):
         stream = StreamModerator(moderator)
         shown = "".join(stream.feed(text[i : i + size]) for i in range(0, len(text), size)) + stream.finish()
         assert stream.blocked_by == BAN, size
-        assert "ned" not in fold(shown).text, size
+        assert "ned" not in skeleton(shown).text, size
 
 
 @pytest.mark.parametrize("text", CLEAN)

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import Pool
+from schemas.config import Pool, Rule
 from schemas.config import document as document_of
 from schemas.config_check import parse
 from schemas.wire import Codec
+from streams.moderation import Moderator
 from workers import outcome
 from workers.answer import Progress, answer
 from workers.engines import Final, Job, Piece
@@ -201,3 +202,52 @@ def test_an_engines_context_fits_the_largest_model_of_its_pool() -> None:
     made = settings(document_of(parse({"pools": pools, "models": models})))
     assert (made["p"].context_tokens, made["q"].context_tokens) == (520, 520)
     assert made["idle"].context_tokens == 4_096
+
+
+class Broken:
+    """Rules whose check fails, at once or after the first piece."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def applies(self, stage: str) -> bool:
+        return True
+
+    def stage(self, stage: str) -> Any:
+        return self
+
+    @property
+    def rules(self) -> Any:
+        if self._left <= 0:
+            raise RuntimeError("the check broke")
+        self._left -= 1
+        return ()
+
+    def check(self, text: str, stage: str) -> Any:
+        raise RuntimeError("the check broke")
+
+
+@pytest.mark.parametrize("fails_after", [0, 1])
+def test_a_check_that_cannot_run_delivers_nothing_more(fails_after: int) -> None:
+    wire, asked = Wire(), work(stream=True)
+    engine = Scripted(piece("one ", 1), piece("two ", 2), piece("three", 3), Final({}, Counts(3, 3)))
+    screen = Screen(Broken(fails_after))  # type: ignore[arg-type]
+    ending = asyncio.run(answer(asked, POOL, engine, screen, wire, Progress()))
+    assert ending.outcome == ("interrupted" if fails_after else "failed")
+    assert wire.sent == ["one "][:fails_after]
+    assert b"one" not in ending.body and b"two" not in ending.body
+
+
+def test_a_whole_answer_whose_check_cannot_run_is_not_delivered() -> None:
+    body = {"choices": [{"index": 0, "message": {"content": "the answer"}}]}
+    screen = Screen(Broken(9))  # type: ignore[arg-type]
+    ending = asyncio.run(answer(work(), POOL, Scripted(Final(body, Counts(3, 3))), screen, Wire(), Progress()))
+    assert ending.outcome == "failed" and b"the answer" not in ending.body
+
+
+def test_what_would_be_held_back_without_end_fails_and_is_not_shown() -> None:
+    screen = Screen(Moderator((Rule(id="x", match="ab"),)))
+    engine = Scripted(*[piece("a" if i == 0 else "\u200b" * 5000, i) for i in range(20)], Final({}, Counts(3, 20)))
+    wire = Wire()
+    ending = asyncio.run(answer(work(stream=True), POOL, engine, screen, wire, Progress()))
+    assert ending.outcome == "failed" and wire.sent == []
