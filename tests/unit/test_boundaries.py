@@ -14,9 +14,11 @@ ENGINES = {
 }  # fmt: skip
 # Modules that packages other than their own may import.
 PURE = {
-    "streams.admission", "streams.body", "streams.closing", "streams.detectors", "streams.emission", "streams.entry",
+    "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
+    "streams.detectors", "streams.emission", "streams.entry",
     "streams.folding", "streams.guard", "streams.ledger", "streams.memory", "streams.moderation", "streams.policy",
-    "streams.state", "streams.windows", "streams.progress", "streams.lake",
+    "streams.state", "streams.steering", "streams.tally",
+    "streams.windows", "streams.progress", "streams.lake",
 }  # fmt: skip
 
 
