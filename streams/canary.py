@@ -1,6 +1,8 @@
 """Whether a canary stays: its errors and its times over the last while, against the limits in its configuration. Pure.
 
-The clock is the broker's. An attempt is counted, not a request: one that another pool saved is a fault all the same.
+The clock is the broker's. A request counts once, by the attempt that ended it. One that the first pool of the canary's
+route did not answer (it failed, nobody started it, or its circuit is open) counts as a fault, though another pool
+answered: otherwise a canary whose own pool is dead would look well for ever.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from streams import tally
 from streams.tally import Tally
 
 Side = Literal["canary", "stable"]
-# How an attempt ended for the model that was asked: `cut` is one that was ended from outside.
-End = Literal["good", "bad", "cut", "neither"]
+# How an attempt ended a request: `saved` by a later pool of the route, or `cut` short from outside. One that did not
+# end it, or whose end is not the model's doing, is `neither`.
+End = Literal["good", "saved", "failed", "cut", "neither"]
 
 # Where the stable side breaks the limit too, a common cause is likely, and taking the canary back would change nothing.
 # It goes only if it is worse by three standard errors of the difference of two shares, once in 700 trials by chance.
@@ -21,7 +24,7 @@ SIGMAS: Final = 3
 
 # Errors that no model is to blame for: the rules for its answer could not be had, its worker ended.
 BLAMELESS: Final = frozenset({"moderation_unavailable", "interrupted"})
-NOTHING: Final = (0, 0, 0, 0)
+NOTHING: Final = (0, 0, 0, 0, 0)
 
 
 class Keep(NamedTuple):
@@ -38,7 +41,7 @@ Verdict = Keep | RollBack
 
 
 class Watch(NamedTuple):
-    """What is known of a canary and of the shares beside it: attempts bad, ended, slow, timed.
+    """What is known of a canary and of the shares beside it: requests failed, failed or saved, ended, slow, timed.
 
     Attempts that began before `since` (ms UTC) were not begun under this configuration.
     """
@@ -55,14 +58,19 @@ def watch(limits: Canary, since_ms: int) -> Watch:
     return Watch(limits, since_ms, nothing, nothing)
 
 
-def end_of(outcome: str, code: str) -> End:
-    """How an attempt ended. `outcome` as in Completion, `code` that of its error body or ''."""
+def end_of(outcome: str, code: str, step: int, steps: int) -> End:
+    """How the attempt at pool number `step` of `steps` ended its request.
+
+    `outcome` as in Completion, `code` that of its error body or ''.
+    """
     if outcome in ("ok", "blocked"):
-        return "good"
+        return "saved" if step else "good"
     if outcome in ("cancelled", "expired"):
         return "cut"
+    if outcome == "unavailable" and step + 1 < steps:
+        return "neither"  # the next pool's answer will be counted
     if outcome in ("unavailable", "failed", "interrupted") and code not in BLAMELESS:
-        return "bad"
+        return "failed"
     return "neither"
 
 
@@ -80,32 +88,39 @@ def decide(w: Watch, side: Side, end: End, took_ms: int, now_ms: int) -> tuple[W
 
 
 def _counts(limits: Canary, end: End, took_ms: int) -> tuple[int, ...]:
-    """Bad, ended, slow, timed. Of an attempt that was cut short only this is known: it took at least so long."""
+    """Failed, faulty, ended, slow, timed.
+
+    Of an attempt that was cut short only this is known: it took at least so long. Another pool's time says nothing.
+    """
     slow = bool(limits.max_ms) and took_ms > limits.max_ms
     if end == "good":
-        return (0, 1, int(slow), 1)
-    if end == "bad":
-        return (1, 1, 0, 0)
-    return (0, 0, 1, 1) if end == "cut" and slow else NOTHING
+        return (0, 0, 1, int(slow), 1)
+    if end == "saved":
+        return (0, 1, 1, 0, 0)
+    if end == "failed":
+        return (1, 1, 1, 0, 0)
+    return (0, 0, 0, 1, 1) if end == "cut" and slow else NOTHING
 
 
 def _judge(w: Watch, now_ms: int) -> Verdict:
     limits = w.limits
-    bad, ended, slow, timed = tally.total(w.canary, now_ms)
-    stable = tally.total(w.stable, now_ms)
-    seconds = limits.window_ms // 1000
-    if _exceeds(bad, ended, stable[0], stable[1], limits.max_error_percent, limits.min_requests):
-        what = f"{bad} of {ended} attempts of {limits.model} failed within {seconds} s"
-        return RollBack(f"{what}, more than {limits.max_error_percent}%")
+    failed, faulty, ended, slow, timed = tally.total(w.canary, now_ms)
+    failed_0, faulty_0, ended_0, slow_0, timed_0 = tally.total(w.stable, now_ms)
+    within = f"of {limits.model} within {limits.window_ms // 1000} s"
+    least, errors = limits.min_requests, limits.max_error_percent
+    if _exceeds(failed, ended, failed_0, ended_0, errors, least):
+        return RollBack(f"{failed} of {ended} requests {within} failed, more than {errors}%")
+    if _exceeds(faulty, ended, faulty_0, ended_0, errors, least):
+        return RollBack(f"{faulty} of {ended} requests {within} failed or went to another pool, more than {errors}%")
     # The nearest-rank percentile is above the limit if and only if more than the rest of 100% took longer.
-    if _exceeds(slow, timed, stable[2], stable[3], 100 - limits.percentile, limits.min_requests):
-        what = f"{slow} of {timed} attempts of {limits.model} within {seconds} s took longer than {limits.max_ms} ms"
-        return RollBack(f"{what}, more than {100 - limits.percentile}%")
+    late = 100 - limits.percentile
+    if _exceeds(slow, timed, slow_0, timed_0, late, least):
+        return RollBack(f"{slow} of {timed} requests {within} took longer than {limits.max_ms} ms, more than {late}%")
     return Keep()
 
 
 def _exceeds(hits: int, of: int, stable_hits: int, stable_of: int, percent: int, least: int) -> bool:
-    """Whether more than `percent` of the canary's attempts are hits, and those of the stable side do not explain it."""
+    """Whether more than `percent` of the canary's requests are hits, and those of the stable side do not explain it."""
     if of < least or hits * 100 <= percent * of:
         return False
     if stable_of < least or stable_hits * 100 <= percent * stable_of:

@@ -91,9 +91,14 @@ def decide(circuit: Circuit, result: Result, began_ms: int, now_ms: int) -> tupl
 
 def advance(circuit: Circuit, now_ms: int) -> tuple[Circuit, Change]:
     """The circuit when it is `now_ms`: after its pause, an open one is tried."""
-    if circuit.phase != "open" or now_ms < circuit.due:
-        return circuit, "none"
-    return Circuit("trial", now_ms, circuit.pause_ms, now_ms), "tried"
+    return (circuit, "none") if not circuit.due or now_ms < circuit.due else retry(circuit, now_ms)
+
+
+def retry(circuit: Circuit, now_ms: int) -> tuple[Circuit, Change]:
+    """The circuit when there is reason to try its pool now."""
+    return (
+        (Circuit("trial", now_ms, circuit.pause_ms, now_ms), "tried") if circuit.phase == "open" else (circuit, "none")
+    )
 
 
 def adopt(circuit: Circuit, *, is_open: bool, at_ms: int) -> Circuit:
@@ -105,7 +110,7 @@ def adopt(circuit: Circuit, *, is_open: bool, at_ms: int) -> Circuit:
         return circuit
     if is_open:
         return _opened(circuit, at_ms)
-    return Circuit("trial", at_ms, circuit.pause_ms, at_ms)
+    return retry(circuit, at_ms)[0]
 
 
 def _opened(circuit: Circuit, now_ms: int) -> Circuit:

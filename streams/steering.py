@@ -85,7 +85,8 @@ class Steering:
     def configure(self, document: ConfigDocument, published_ms: int, now_ms: int) -> list[Tell]:
         """Live by `document`, published at `published_ms`: what its new tenants, and all of its new pools, must know.
 
-        A pool whose settings changed is a new one: what was wrong may have been put right.
+        A pool whose settings changed is a new one: what was wrong may have been put right. The pools of a canary that
+        starts anew are tried at once: it would be judged by the answers of other pools.
         """
         before, self.document = self.document, document
         tenants = set(before.tenants) if before else set[str]()
@@ -93,7 +94,11 @@ class Steering:
         fresh = {name for name, pool in document.pools.items() if pools.get(name) != pool}
         new = Circuit(since=now_ms, heard_from=now_ms)
         self.circuits = {name: new if name in fresh else self.circuits[name] for name in document.pools}
-        self._watch(document, published_ms)
+        started = self._watch(document, published_ms)
+        for name in started:
+            self.circuits[name], change = circuit.retry(self.circuits[name], now_ms)
+            if change == "tried":
+                fresh.add(name)
         self._schedule()
         told = {pool: [t for t in document.tenants if pool in fresh or t not in tenants] for pool in document.pools}
         return [self._tell(pool, whom, now_ms) for pool, whom in told.items() if whom]
@@ -109,9 +114,10 @@ class Steering:
         is_open = known.phase == "open"
         return Tell(pool, is_open, known.since if is_open else now_ms, tuple(tenants))
 
-    def _watch(self, document: ConfigDocument, published_ms: int) -> None:
+    def _watch(self, document: ConfigDocument, published_ms: int) -> set[str]:
+        """Follow the canaries of `document`; the pools of those that are new."""
         trials: dict[str, _Trial] = {}
-        self._sides = {}
+        self._sides, started = {}, set()
         for name, model, limits in _active(document):
             made_of, known = _parts(document, name), self._trials.get(name)
             if known is not None and known.made_of == made_of:
@@ -119,11 +125,13 @@ class Steering:
             else:
                 trials[name] = _Trial(made_of, canary.watch(limits, published_ms))
                 self.due_back.pop(name, None)
+                started |= set(document.models[limits.model].route)
             for share in model.split:
                 side: Side = "canary" if share.model == limits.model else "stable"
                 self._sides.setdefault(share.model, []).append((name, side))
         self._trials = trials
         self.due_back = {name: why for name, why in self.due_back.items() if name in trials}
+        return started
 
     def complete(self, e: Ended, at_ms: int) -> list[Tell]:
         """An attempt ended; `at_ms` is the broker's time of the record that says so."""
@@ -137,7 +145,7 @@ class Steering:
         if not e.shadow_of and e.step >= 0:
             for name, side in self._sides.get(e.model, ()):
                 trial = self._trials[name]
-                end = canary.end_of(e.outcome, e.code)
+                end = canary.end_of(e.outcome, e.code, e.step, len(self.document.models[e.model].route))
                 watch, verdict = canary.decide(trial.watch, side, end, e.took_ms, at_ms)
                 self._trials[name] = trial._replace(watch=watch)
                 if isinstance(verdict, RollBack):

@@ -28,7 +28,7 @@ pools:
   new: {engine: echo, concurrency: CONCURRENCY}
 models:
   deepseek: {route: [first, next]}
-  candidate: {route: [new, next]}
+  candidate: {route: [new]}
   chat:
     split: [{model: deepseek, weight: 90}, {model: candidate, weight: 10}]
     canary: {model: candidate, max_error_percent: 20, min_requests: 10, window_ms: 60000}
@@ -154,7 +154,7 @@ def test_a_failing_canary_is_taken_back_everywhere_within_five_seconds(
     took_s = time.monotonic() - began
     assert {s.model: s.weight for s in after.models["chat"].split} == {"deepseek": 90, "candidate": 0}
     assert after.models["chat"].canary is not None
-    assert after.models["chat"].canary.rolled_back.startswith("10 of 10 attempts of candidate failed")
+    assert after.models["chat"].canary.rolled_back.startswith("10 of 10 requests of candidate within 60 s failed")
     policies = {
         tenant: world.journal.await_("Policy", lambda r: (r["tenant"], r["version"]) == (tenant, after.version))  # noqa: B023
         for tenant in ("acme", "globex")
@@ -173,4 +173,4 @@ def test_applied_again_the_canary_starts_anew(world: World, controller: Process,
     world.complete("new", "candidate", "unavailable", 16, tenant="acme")
     after = world.configuration(lambda d: d.models["chat"].canary.rolled_back)
     assert after.models["chat"].canary is not None
-    assert after.models["chat"].canary.rolled_back.startswith("16 of 76 attempts of candidate failed")
+    assert after.models["chat"].canary.rolled_back.startswith("16 of 76 requests of candidate within 60 s failed")
