@@ -96,10 +96,10 @@ class World:
         e = Ended(model, "", route[step], step, outcome, code, took)
         self.count += 1
         heapq.heappush(self.running, (self.now + took, self.count, e, self.now, tenant))
-        if extra > 0.9:  # a shadow and a guard of the same model, both failing for reasons of their own
+        if extra > 0.6 and model == "new":  # a shadow and a guard, both failing for reasons of their own
             for odd in (e._replace(shadow_of="x", step=0), e._replace(step=-1)):
                 self.count += 1
-                failing = odd._replace(pool="elsewhere", outcome="unavailable", code="pool_unavailable", took_ms=1)
+                failing = odd._replace(pool="elsewhere", outcome="failed", code="internal_error", took_ms=1)
                 heapq.heappush(self.running, (self.now + 1, self.count, failing, self.now, tenant))
 
     def fate(self, pool: str) -> tuple[str, str, int]:
@@ -152,6 +152,7 @@ class World:
                     self.tries[t.pool] += 1
                 if t.is_open and not was_open:
                     state, since = self.state[t.pool]
+                    assert state != "well" or since > self.let_in[t.pool], f"{t.pool} is told of an outage that is over"
                     healthy = state in ("well", "flaky", "slow") and self.now > since + LONGEST_MS + 31_000
                     assert not healthy, f"{t.pool} is well since {self.now - since} ms, and was told to be avoided"
 
