@@ -32,6 +32,7 @@ from schemas import config, kafka, registry, topics
 from schemas.addresses import Addresses
 from schemas.config import ConfigDocument
 from schemas.records import Circuit
+from schemas.wire import Codec
 from streams import steering
 from streams.steering import Ended, Steering, Tell
 
@@ -48,10 +49,10 @@ FLUSH_S: Final = 5.0
 class Controller:
     """One consumer of the journal, one producer into it."""
 
-    def __init__(self, addresses: Addresses, ids: Mapping[str, int], stop: threading.Event) -> None:
-        self._addresses, self._stop = addresses, stop
-        self._codec = registry.codec(addresses.registry, ids)
-        self._follower = Follower(addresses.kafka, addresses.service, self._codec)
+    def __init__(
+        self, addresses: Addresses, codec: Codec, ids: Mapping[str, int], follower: Follower, stop: threading.Event
+    ) -> None:
+        self._addresses, self._codec, self._follower, self._stop = addresses, codec, follower, stop
         self._steering = Steering()
         self._followed: ConfigDocument | None = None
         self._retry_at = 0.0
@@ -60,16 +61,12 @@ class Controller:
         # No time limit: what was decided is told, however long Kafka is away, and in order.
         settings = kafka.producer(addresses.kafka, addresses.service, linger_ms=5) | {"message.timeout.ms": 0}
         self._producer = Producer({**settings, **quiet(addresses.service)})
-        self._reader = JournalReader(addresses.kafka, addresses.service, self._codec, ids)
+        self._reader = JournalReader(addresses.kafka, addresses.service, codec, ids)
 
     def run(self) -> None:
         """Control until `stop` is set. Raises KafkaException when a client is out of order for good."""
-        self._follower.start()
+        self._adopt(0)
         try:
-            while not self._follower.wait(POLL_S):
-                if self._stop.is_set():
-                    return
-            self._adopt(0)
             if self._remember():
                 self._carry_out(self._steering.tell_all(self._reader.now_ms))
                 self._report()
@@ -78,7 +75,6 @@ class Controller:
         finally:
             self._producer.flush(FLUSH_S)
             self._reader.close()
-            self._follower.stop()
 
     def _remember(self) -> bool:
         """Read the last minutes in the order of time, saying nothing; False if stopped meanwhile."""
@@ -187,6 +183,20 @@ def _replace(path: Path, text: str) -> None:
         log.warning("%s cannot be written: %s", path, error)
 
 
+def serve(addresses: Addresses, ids: Mapping[str, int], stop: threading.Event) -> None:
+    """Run the controller until `stop` is set, once there is a configuration. `ids` are schema ids by name."""
+    codec = registry.codec(addresses.registry, ids)
+    follower = Follower(addresses.kafka, addresses.service, codec)
+    follower.start()
+    try:
+        while not follower.wait(POLL_S):
+            if stop.is_set():
+                return
+        Controller(addresses, codec, ids, follower, stop).run()
+    finally:
+        follower.stop()
+
+
 def main() -> None:
     """Entry point of the process."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -201,7 +211,7 @@ def main() -> None:
             log.warning("the schema registry does not answer yet: %s", error)
             stop.wait(RETRY_S)
             continue
-        Controller(addresses, ids, stop).run()
+        serve(addresses, ids, stop)
         return
 
 

@@ -21,11 +21,16 @@ class Tail:
         self._codec = codec
         self._consumer = Consumer(settings.consumer(bootstrap, "tail", "tail"))
         count = len(self._consumer.list_topics(topic, 10).topics[topic].partitions)
-        places = [TopicPartition(topic, p) for p in range(count)]
-        for place in places:
-            place.offset = self._consumer.get_watermark_offsets(place, 10)[1]
-        self._consumer.assign(places)
+        self._places = [TopicPartition(topic, p) for p in range(count)]
         self._seen: list[tuple[str, Record]] = []
+        self.skip()
+
+    def skip(self) -> None:
+        """Forget all that is there by now."""
+        self._seen.clear()
+        for place in self._places:
+            place.offset = self._consumer.get_watermark_offsets(place, 10)[1]
+        self._consumer.assign(self._places)
 
     def await_(
         self,
