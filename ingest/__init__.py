@@ -1,1 +1,1 @@
-"""How requests come in and answers go out: gateway, relay, batcher, and the publishing of configuration."""
+"""How requests come in and answers go out: gateway, relay, batcher, controller, and the publishing of configuration."""

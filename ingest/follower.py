@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ingest.brokers import quiet
 from schemas import kafka, topics
@@ -29,7 +29,8 @@ class Follower:
     def __init__(self, bootstrap: str, client_id: str, codec: Codec, changed: Changed | None = None) -> None:
         settings = kafka.consumer(bootstrap, f"{client_id}-config", f"{client_id}-config")
         # Nobody waits for a fetch to end; half a second is well within the five that a change may take.
-        self._settings = {**settings, "fetch.wait.max.ms": 500, **quiet(f"{client_id}-config")}
+        self._settings = {**settings, "fetch.wait.max.ms": 500, "enable.partition.eof": True}
+        self._settings.update(quiet(f"{client_id}-config"))
         self._codec = codec
         self._changed = changed
         self._stop = threading.Event()
@@ -43,7 +44,7 @@ class Follower:
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether a configuration is known, waiting for it at most `timeout_s` seconds."""
+        """Whether the configuration that is live now is known, waiting for it at most `timeout_s` seconds."""
         return self._known.wait(timeout_s)
 
     def stop(self) -> None:
@@ -70,11 +71,15 @@ class Follower:
             return
         if message is None:
             return
-        if message.error() is not None:
-            log.warning("config cannot be read: %s", message.error())
+        fault = message.error()
+        if fault is None:
+            self._apply(message)
+        elif fault.code() != KafkaError._PARTITION_EOF:
+            log.warning("config cannot be read: %s", fault)
             self._stop.wait(POLL_S)
-            return
-        self._apply(message)
+        elif self.current is not None:
+            # What came before was the past: compaction keeps some of it for a while.
+            self._known.set()
 
     def _apply(self, message: Message) -> None:
         value = message.value()
@@ -88,7 +93,6 @@ class Follower:
             log.error("config at offset %s is ignored: %s", message.offset(), error)
             return
         self.current, self.published_at = document, message.timestamp()[1]
-        self._known.set()
         age_ms = int(time.time() * 1000) - self.published_at
         log.info("config %s is live (%d tenants), published %d ms ago", document.version, len(document.tenants), age_ms)
         if self._changed is not None:

@@ -74,6 +74,10 @@ def _check_price(where: str, price: Price) -> None:
 def _check_canary(where: str, model: Model, canary: Canary) -> None:
     if canary.model not in {s.model for s in model.split} or len(model.split) < 2:
         raise ConfigError(f"{where}.model", "a canary is one of several shares of the model's split")
+    if not any(s.weight for s in model.split if s.model != canary.model):
+        raise ConfigError(f"{where}.model", "without the canary the weights would add up to zero")
+    if canary.rolled_back:
+        raise ConfigError(f"{where}.rolled_back", "is written by the controller")
     if not 0 <= canary.max_error_percent <= 100 or not 1 <= canary.percentile <= 100:
         raise ConfigError(where, "percentages lie between 0 and 100")
     if canary.min_requests < 1 or canary.window_ms < 1_000 or canary.max_ms < 0:

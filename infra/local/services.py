@@ -72,6 +72,7 @@ PARTS: Final = (
 OURS: Final = (
     Service("gateway", _module("ingest.gateway"), ("HTTP",)),
     Service("relay", _module("ingest.relay")),
+    Service("controller", _module("ingest.controller")),
     Service("batcher", _module("ingest.batcher")),
     # A worker finishes what it runs within 20 s.
     *(Service(name, _module("workers.main"), stop_s=25) for name in WORKERS),

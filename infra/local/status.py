@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +39,26 @@ def status(settings: Settings) -> None:
         table.add_row(name, state, *shown, str(ports[service.ports[0]]) if service.ports else "")
     for job in JOBS:
         table.add_row(f"job {job.name}", job_state(settings, job.name), "", "", "")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in steered(settings) if "controller" in running else []:
+        console.print(line, soft_wrap=True)
+
+
+def steered(settings: Settings) -> list[str]:
+    """A line for each open circuit and each canary that was taken back, as the controller wrote them."""
+    try:
+        report = json.loads((settings.home / "run" / "controller.json").read_text())
+    except FileNotFoundError:
+        return []
+    now_s = time.time()
+    circuits = [
+        f"pool {pool}: its circuit is open since {uptime(max(0, int(now_s - at_ms / 1000)))}"
+        for pool, at_ms in report["open"].items()
+    ]
+    return circuits + [
+        f"model {model}: its canary was taken back: {why}" for model, why in report["rolled_back"].items()
+    ]
 
 
 def job_state(settings: Settings, name: str) -> str:

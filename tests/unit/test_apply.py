@@ -6,6 +6,8 @@ import pytest
 
 from ingest import apply, configuration
 from ingest.documents import DocumentError, load
+from ingest.publication import policies
+from schemas import config
 from schemas.config import Limit
 
 HERE = Path(__file__).parents[2]
@@ -109,7 +111,7 @@ def test_empty_files_and_sections_are_an_empty_configuration(tmp_path: Path) -> 
 
 def test_every_tenant_gets_a_policy_and_those_who_are_gone_may_send_nothing() -> None:
     c = configuration.combine([load("a", GOOD)])
-    made = apply.policies(c, ["acme", "gone"])
+    made = policies(config.document(c), ["acme", "gone"])
     assert [p.tenant for p in made] == ["acme", "gone"]
     assert made[0].limits == (Limit(on="requests", per="minute", max=600),)
     assert made[0].rules[0].id == "p"

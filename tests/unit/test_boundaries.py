@@ -14,10 +14,11 @@ ENGINES = {
 }  # fmt: skip
 # Modules that packages other than their own may import.
 PURE = {
-    "streams.admission", "streams.body", "streams.closing", "streams.detectors", "streams.emission", "streams.entry",
-    "streams.credentials", "streams.folding", "streams.guard", "streams.ledger", "streams.lookalikes", "streams.memory",
-    "streams.moderation", "streams.patterns", "streams.phrases", "streams.policy", "streams.stage", "streams.state",
-    "streams.windows", "streams.progress", "streams.lake",
+    "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
+    "streams.credentials", "streams.detectors", "streams.emission", "streams.entry", "streams.folding",
+    "streams.guard", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory", "streams.moderation",
+    "streams.patterns", "streams.phrases", "streams.policy", "streams.progress", "streams.stage", "streams.state",
+    "streams.steering", "streams.tally", "streams.windows",
 }  # fmt: skip
 
 
