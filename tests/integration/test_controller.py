@@ -24,9 +24,12 @@ def world(parts: Parts, kafka: str, codec: Codec, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def controller(world: World, parts: Parts) -> Iterator[Process]:
     process = Process(parts, "controller", "ingest.controller")
-    world.told("first", is_open=False)  # at its start it tells everybody everything
-    yield process
-    assert process.stop() == 0
+    try:
+        world.told("first", is_open=False)  # at its start it tells everybody everything
+        yield process
+    finally:
+        status = process.stop()
+    assert status == 0
 
 
 def test_a_dead_pools_circuit_opens_and_closes_when_it_answers_again(

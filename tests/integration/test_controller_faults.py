@@ -48,11 +48,14 @@ def live(world: World, bootstrap: str) -> tuple[ConfigDocument, dict[str, str]]:
 def started(parts: Parts) -> Iterator[list[Process]]:
     """Two controllers, started before there is a broker or a registry."""
     processes = [Process(parts, name, "ingest.controller") for name in ("controller", "controller-2")]
-    await_(lambda: all(p.said("the schema registry does not answer yet") for p in processes), "they wait")
-    parts.start("registry")
-    await_(lambda: all(p.said("Kafka is away") for p in processes), "they wait for Kafka too")
-    yield processes
-    assert [p.stop() for p in processes] == [0, 0]
+    try:
+        await_(lambda: all(p.said("the schema registry does not answer yet") for p in processes), "they wait")
+        parts.start("registry")
+        await_(lambda: all(p.said("Kafka is away") for p in processes), "they wait for Kafka too")
+        yield processes
+    finally:
+        statuses = [p.stop() for p in processes]
+    assert statuses == [0, 0]
 
 
 @pytest.fixture(scope="module")
