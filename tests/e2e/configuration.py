@@ -93,7 +93,7 @@ def document(mortal: str, telltale: str, cells: Iterable[str]) -> dict[str, Any]
     """The same with two upstreams at these addresses, and a tenant of CELL_CALLS for each cell of the fault matrix."""
     limits = [{"on": "requests", "per": "month", "max": CELL_CALLS}]
     pools = {
-        "mortal": {"engine": "openai", "base_url": mortal, "model": "m", "concurrency": 64},
+        "mortal": {"engine": "openai", "base_url": mortal, "model": "m", "concurrency": 256},
         "after": {"engine": "echo", "concurrency": 64, "token_ms": 10},
         "telltale": {"engine": "openai", "base_url": telltale, "api_key_env": KEY_ENV, "model": "m", "concurrency": 8},
     }
