@@ -34,6 +34,7 @@ DOCUMENT: dict[str, Any] = {
         "purse": tenant("purse", limits=[{"on": "total_tokens", "per": "day", "max": 1_000}]),
         "chaos": tenant("chaos", limits=[{"on": "requests", "per": "month", "max": 100_000}], moderation="rules"),
         "wallet": tenant("wallet", limits=[{"on": "cost_micros", "per": "day", "max": 2_000}]),
+        "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
         "relayed": tenant("relayed"),
         "leaky": tenant("leaky"),
