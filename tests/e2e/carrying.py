@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import openai
 from schemas import topics
 from tests import oracle
 from tests.e2e.batches import finished, output, submit
+from tests.e2e.cluster import newest
 from tests.e2e.configuration import A_MINUTE, CARRIED
 from tests.e2e.evidence import records
 from tests.e2e.faults import in_flight
@@ -28,6 +28,8 @@ LINES = 2 * A_MINUTE + 10
 MINUTE_MS = 60_000
 WORK = topics.work("slow", "batch").name
 CALLS = 6
+# Nine seconds on the pool `slow`: longer than a savepoint takes to be made, and within what a worker has to finish.
+CALL_WORDS = 150
 
 
 class Carried:
@@ -59,13 +61,13 @@ class Carried:
         return asked - sent if len(sent) >= A_MINUTE else set()
 
     def stopped(self) -> None:
-        """Note that the stack was stopped by now."""
-        self.stops.append(time.time_ns() // 1_000_000)
+        """Note when the savepoint was made with which the stack has just been stopped."""
+        self.stops.append((newest(self.stack) / "_metadata").stat().st_mtime_ns // 1_000_000)
 
     def call(self) -> None:
         """Make calls that take seconds, as an SDK that does not give up, and wait until they are at work."""
         client = self.stack.client("chaos", timeout=90, max_retries=30)
-        texts = [" ".join([uuid.uuid4().hex, *["w"] * 60]) for _ in range(CALLS)]
+        texts = [" ".join([uuid.uuid4().hex, *["w"] * CALL_WORDS]) for _ in range(CALLS)]
         self.calls += [(text, self._threads.submit(call, client, text)) for text in texts]
         wanted = {text.encode() for text in texts}
 

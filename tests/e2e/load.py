@@ -42,6 +42,7 @@ class Load:
     texts: list[str] = field(default_factory=list)
     streams: list[Future[str]] = field(default_factory=list)
     streamed: list[str] = field(default_factory=list)
+    shown: dict[str, str] = field(default_factory=dict)
     records: list[str] = field(default_factory=list)
     batch: Any = None
 
@@ -55,6 +56,7 @@ class Load:
         eventually(lambda: self._arrived("intake") >= RECORDS[0], 30, "the records in the journal")
         self.ask(0)
         eventually(lambda: self._arrived("http") >= CALLS[0] + STREAMS[0], 30, "the calls in the journal")
+        eventually(lambda: len(self.shown) >= STREAMS[0], 30, "the first words of the streams")
 
     def ask(self, part: int) -> None:
         """The calls of one part, without waiting."""
@@ -65,7 +67,7 @@ class Load:
         open_ended = self.stack.client("chaos", timeout=90, max_retries=10)
         for _ in range(STREAMS[part]):
             self.streamed.append(words())
-            self.streams.append(self.threads.submit(stream, open_ended, self.streamed[-1]))
+            self.streams.append(self.threads.submit(stream, open_ended, self.streamed[-1], self.shown))
 
     def produce(self, part: int) -> None:
         """The records of one part, without waiting."""
@@ -108,8 +110,8 @@ class Load:
         given = [a for a in answers if a is not None]
         assert all(a in (t, None) for a, t in zip(answers, self.texts, strict=True))
         assert len(given) == CELL_CALLS, f"{len(given)} calls were answered, the budget is {CELL_CALLS}"
-        shown = [s.result(timeout=180) for s in self.streams]
-        assert all(text.startswith(seen) for seen, text in zip(shown, self.streamed, strict=True))
+        ends = [s.result(timeout=180) for s in self.streams]
+        assert all(text.startswith(seen) for seen, text in zip(ends, self.streamed, strict=True))
         client = self.stack.client("chaos", timeout=60, max_retries=10)
         batch = finished(client, self.batch, 180)
         assert (batch.status, batch.request_counts.completed) == ("completed", self.lines), batch
@@ -147,8 +149,9 @@ def words() -> str:
     return " ".join([uuid.uuid4().hex, *["w"] * (CALL_WORDS - 1)])
 
 
-def stream(client: openai.OpenAI, text: str) -> str:
-    """What a streaming call showed. One that breaks off is repeated under its key, until it has a proper end.
+def stream(client: openai.OpenAI, text: str, shown: dict[str, str]) -> str:
+    """What a streaming call showed; in `shown` under its text, as it comes. One that breaks off is repeated under its
+    key, until it has a proper end.
 
     That end is the whole text, or an error: the worker that streamed it died, and no other one may go on with it.
     """
@@ -162,6 +165,8 @@ def stream(client: openai.OpenAI, text: str) -> str:
             for chunk in ask(stream=True, extra_headers=key):
                 pieces += [c.delta.content or "" for c in chunk.choices]
                 seen = max(seen, "".join(pieces), key=len)
+                if seen:
+                    shown[text] = seen
                 assert text.startswith(seen), "a stream showed words of two attempts"
             assert seen == text
             return seen

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from tests.e2e.carrying import Carried
-from tests.e2e.cluster import savepoint
+from tests.e2e.cluster import newest, savepoint
 from tests.e2e.configuration import CARRIED, UPGRADED
 from tests.e2e.stack import ROOT, Stack
 
@@ -33,11 +33,6 @@ def written(snapshot: Path, version: int, request_ids: set[str]) -> int:
     """How many of these requests a savepoint holds in this version: its byte, then the id as Avro writes it."""
     content = b"".join(path.read_bytes() for path in snapshot.rglob("*") if path.is_file())
     return sum(bytes([version, 2 * len(name)]) + name.encode() in content for name in request_ids)
-
-
-def newest(stack: Stack) -> Path:
-    """The savepoint that was made last."""
-    return max((stack.home / "flink" / "savepoints" / "admission").iterdir(), key=lambda path: path.stat().st_mtime)
 
 
 def test_requests_held_by_one_version_of_the_state_end_under_the_next(stack: Stack, tmp_path: Path):
