@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 # Cancellations are answered by admission itself, so a thousand under way keep it busy for less than half a second.
 SWEEP_OPEN: Final = 1_000
+# Lines of a batch that may wait for quota inside admission. They are in nobody's way, and none of them fills the pool's
+# window: a tenant without quota must not keep the others' batches from a pool.
+PARKED_LINES: Final = 64
 # Admission answers every cancellation; if some answer is missing for this long, the sweep is made again.
 SWEEP_AGAIN_MS: Final = 30_000
 READ_AGAIN_MS: Final = 2_000
@@ -95,10 +98,12 @@ class Feed:
         """Runs with lines to send, by tenant and deadline; and how many lines each model may still take."""
         ready: defaultdict[str, list[BatchRun]] = defaultdict(list)
         used: defaultdict[str, int] = defaultdict(int)
+        runs = list(runs)
+        self._ahead.forget_others({run.id for run in runs})
         for run in runs:
             step = run.step()
             if step == "feed":
-                used[self._model(run)] += len(run.open)
+                used[self._model(run)] += len(run.open) - self._ahead.parked(run.id)
             elif step == "sweep" and run.all_sent and now_ms - run.sent_ms > SWEEP_AGAIN_MS:
                 log.warning("%s: %d lines were not answered, asking again", run.id, len(run.open))
                 run.rewind()
@@ -130,7 +135,9 @@ class Feed:
         return name if models is None else models.real(name)
 
     def _allowed(self, run: BatchRun, room: int) -> bool:
-        return room > 0 if run.step() == "feed" else len(run.open) < SWEEP_OPEN
+        if run.step() != "feed":
+            return len(run.open) < SWEEP_OPEN
+        return room > 0 and self._ahead.parked(run.id) < PARKED_LINES
 
     def _send_next(self, run: BatchRun, now_ms: int) -> bool:
         """Send the next line of a run that still needs it; False if there is none at hand."""
@@ -163,7 +170,7 @@ class Feed:
         assert isinstance(parsed, Line), f"{run.id}: line {line.number} was valid before"
         run.open[line.number] = line.offset
         run.sent_ms = now_ms
-        self._ahead.sent(ids.request_id(run.id, line.number), now_ms)
+        self._ahead.sent(ids.request_id(run.id, line.number), run.id, now_ms)
         if run.step() == "feed":
             value = self._codec.encode("Request", _request(run, line.number, parsed, now_ms))
         else:

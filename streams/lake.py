@@ -151,6 +151,8 @@ def settings() -> dict[str, str]:
     """What the job needs of Flink wherever it runs. Where checkpoints lie is the cluster's choice."""
     return {
         "pipeline.name": "lake",
+        # The file sink's committer is one task, part of a chain or not depending on this: it cannot be changed later.
+        "parallelism.default": "1",
         "table.local-time-zone": "UTC",
         # Uids from the plan, in the order of the statements: a restore finds its state; add tables at the end.
         "table.exec.uid.generation": "ALWAYS",

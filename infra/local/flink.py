@@ -47,8 +47,9 @@ logger.hadoop.level = ERROR
 """
 
 
-# Slots of a TaskManager.
-SLOTS: Final = 2
+# Slots of each TaskManager: admission has one in every one; the lake, of which one part is enough, one in the first.
+# Two parts of admission in one process would share one interpreter lock.
+SLOTS: Final = (2, 1)
 HEARTBEAT_TIMEOUT_MS: Final = 8_000
 _NONE: Final[Mapping[str, int]] = {}
 
@@ -68,8 +69,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         **_addresses(settings),
         **_memory(settings),
-        # One for each job: two slots of Python in one process would share one interpreter lock.
-        "taskmanager.numberOfTaskSlots": SLOTS,
         "taskmanager.load-balance.mode": "SLOTS",
         "parallelism.default": settings.taskmanagers,
         "env.java.opts.all": java_options(settings),
@@ -208,19 +207,28 @@ def jobmanager(settings: Settings) -> list[str]:
     return _jvm(settings, "jobmanager", settings.values["MILLRACE_JOBMANAGER_HEAP"], java.FIRST_COMPILER, *main)
 
 
-def taskmanager(settings: Settings, process: str = "taskmanager", data: str = "FLINK data") -> list[str]:
-    """A TaskManager's command line. Its heap is Flink's own 128 MiB and that of the tasks. `data` names its port."""
-    heap = f"{128 + mebibytes(settings.values['MILLRACE_TASKMANAGER_HEAP'])}m"
-    limits = ["-XX:MaxDirectMemorySize=256m", "-XX:MaxMetaspaceSize=256m"]
-    ports = settings.ports()
-    own = {"taskmanager.rpc.port": ports[f"FLINK {process}"], "taskmanager.data.port": ports[data]}
-    main = _main(settings, process, "taskexecutor.TaskManagerRunner", own)
-    return _jvm(settings, process, heap, *limits, *main)
+def taskmanager(settings: Settings) -> list[str]:
+    """The first TaskManager's command line."""
+    return _taskmanager(settings, "taskmanager", "FLINK data", SLOTS[0])
 
 
 def second_taskmanager(settings: Settings) -> list[str]:
     """The same on ports of its own."""
-    return taskmanager(settings, "taskmanager-2", "FLINK data of taskmanager-2")
+    return _taskmanager(settings, "taskmanager-2", "FLINK data of taskmanager-2", SLOTS[1])
+
+
+def _taskmanager(settings: Settings, process: str, data: str, slots: int) -> list[str]:
+    # The heap is Flink's own 128 MiB and that of the tasks.
+    heap = f"{128 + mebibytes(settings.values['MILLRACE_TASKMANAGER_HEAP'])}m"
+    limits = ["-XX:MaxDirectMemorySize=256m", "-XX:MaxMetaspaceSize=256m"]
+    ports = settings.ports()
+    own = {
+        "taskmanager.numberOfTaskSlots": slots,
+        "taskmanager.rpc.port": ports[f"FLINK {process}"],
+        "taskmanager.data.port": ports[data],
+    }
+    main = _main(settings, process, "taskexecutor.TaskManagerRunner", own)
+    return _jvm(settings, process, heap, *limits, *main)
 
 
 def mebibytes(size: str) -> int:

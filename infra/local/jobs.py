@@ -84,10 +84,11 @@ def reason(output: str) -> str:
 
 
 class Keeper:
-    """Looks after one job."""
+    """Looks after one job, which is submitted only when the job of `first`, if there is one, has its slots."""
 
-    def __init__(self, settings: Settings, job: Job, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, job: Job, stop: threading.Event, first: Snapshots | None = None) -> None:
         self._settings = settings
+        self._first = first
         self._job = job
         self._stop = stop
         self._rest = Rest(settings.url("FLINK"))
@@ -112,7 +113,8 @@ class Keeper:
             if state != "UNKNOWN":
                 log.error("%s: job is %s: %s", self._job.name, state, self._rest.exception(job_id))
                 self._stop.wait(PAUSE_S)
-            self._submit()
+            if self._first is None or self._rest.running(self._first.job_id()):
+                self._submit()
         elif state == "RUNNING" and self._pruned != job_id and self._rest.completed_checkpoints(job_id):
             self._snapshots.prune(job_id)
             self._pruned = job_id
@@ -163,6 +165,11 @@ class Keeper:
         )
 
 
+def _first(settings: Settings, job: Job) -> Snapshots | None:
+    """The job that must have its slots before this one: of several TaskManagers each shall have a part of admission."""
+    return Snapshots(settings, JOBS[0].name) if settings.taskmanagers > 1 and job != JOBS[0] else None
+
+
 def main() -> None:
     """Keep all jobs until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-5s %(message)s")
@@ -174,7 +181,9 @@ def main() -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, end)
-    threads = [threading.Thread(target=Keeper(settings, job, stop).run, name=job.name) for job in JOBS]
+    threads = [
+        threading.Thread(target=Keeper(settings, job, stop, _first(settings, job)).run, name=job.name) for job in JOBS
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

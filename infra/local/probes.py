@@ -60,7 +60,7 @@ def _jobmanager(settings: Settings) -> bool:
 
 def _taskmanager(settings: Settings) -> bool:
     try:
-        return Rest(settings.url("FLINK"), 2).slots() >= flink.SLOTS * settings.taskmanagers
+        return Rest(settings.url("FLINK"), 2).slots() >= sum(flink.SLOTS[: settings.taskmanagers])
     except Unreachable:
         return False
 

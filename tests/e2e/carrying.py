@@ -14,9 +14,11 @@ import openai
 from schemas import topics
 from tests import oracle
 from tests.e2e.batches import finished, output, submit
+from tests.e2e.cluster import newest
 from tests.e2e.configuration import A_MINUTE, CARRIED
 from tests.e2e.evidence import records
-from tests.e2e.faults import call
+from tests.e2e.faults import in_flight
+from tests.e2e.load import call
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.tail import Tail
 from tests.oracle import Evidence
@@ -24,7 +26,10 @@ from tests.oracle import Evidence
 # More than two windows admit, so that some wait across one end of a minute whenever it comes.
 LINES = 2 * A_MINUTE + 10
 MINUTE_MS = 60_000
+WORK = topics.work("slow", "batch").name
 CALLS = 6
+# Nine seconds on the pool `slow`: longer than a savepoint takes to be made, and within what a worker has to finish.
+CALL_WORDS = 150
 
 
 class Carried:
@@ -37,6 +42,7 @@ class Carried:
         self.batches: dict[str, Any] = {}
         self.calls: list[tuple[str, Future[str | None]]] = []
         self.asked: Counter[str] = Counter()
+        self.stops: list[int] = []
         self._threads = ThreadPoolExecutor(64)
 
     def submit(self) -> None:
@@ -45,19 +51,23 @@ class Carried:
             texts = [f"{tenant} {i} is a line" for i in range(LINES)]
             self.batches[tenant] = submit(self.stack.client(tenant), texts, model="slow")
         for tenant in self.tenants:
-            eventually(lambda t=tenant: len(self.waiting(t)) > LINES - 2 * A_MINUTE, 60, f"{tenant} waits for quota")
+            eventually(lambda t=tenant: self.waiting(t), 60, f"lines of {tenant} that wait for quota")
 
     def waiting(self, tenant: str) -> set[str]:
-        """Lines in the journal that were never sent to a worker."""
+        """Lines in the journal that were not sent to a worker, once as many were sent as may run in a minute."""
         batch_id = self.batches[tenant].id
         asked = {r["request_id"] for r, _ in self.tail.read().of("Request") if r["batch_id"] == batch_id}
-        sent = {r["request_id"] for r in records(self.stack, topics.work("slow", "batch").name, {tenant})}
-        return asked - sent if len(asked) == LINES else set()
+        sent = {r["request_id"] for r in records(self.stack, WORK, {tenant})}
+        return asked - sent if len(sent) >= A_MINUTE else set()
+
+    def stopped(self) -> None:
+        """Note when the savepoint was made with which the stack has just been stopped."""
+        self.stops.append((newest(self.stack) / "_metadata").stat().st_mtime_ns // 1_000_000)
 
     def call(self) -> None:
         """Make calls that take seconds, as an SDK that does not give up, and wait until they are at work."""
         client = self.stack.client("chaos", timeout=90, max_retries=30)
-        texts = [" ".join([uuid.uuid4().hex, *["w"] * 60]) for _ in range(CALLS)]
+        texts = [" ".join([uuid.uuid4().hex, *["w"] * CALL_WORDS]) for _ in range(CALLS)]
         self.calls += [(text, self._threads.submit(call, client, text)) for text in texts]
         wanted = {text.encode() for text in texts}
 
@@ -66,11 +76,6 @@ class Carried:
             return all(any(text in body for body in bodies) for text in wanted)
 
         eventually(at_work, 30, "the calls in the journal")
-
-    def held(self) -> set[str]:
-        """Requests of the batches and calls that have no row yet."""
-        found = self.evidence()
-        return {r["request_id"] for r, _ in found.of("Request")} - {r["request_id"] for r in found.usage}
 
     def storm(self, callers: int) -> list[int]:
         """Calls at once, `callers` for each tenant; how many of each tenant's were answered."""
@@ -116,12 +121,15 @@ class Carried:
             return not wrong
 
         eventually(clean, 60, "the books to balance")
+        for at in self.stops:
+            held = in_flight(self.evidence(), at)
+            assert held.get("http") and held.get("batch"), f"nothing was held at a stop: {held}"
         answered = Counter(
             r["tenant"] for r in self.evidence().usage if r["model"] == "echo" and r["status"] == "completed"
         )
         assert answered == {tenant: CARRIED for tenant in self.tenants if self.asked[tenant] >= CARRIED}
         for tenant in self.tenants:
-            work = records(self.stack, topics.work("slow", "batch").name, {tenant})
+            work = records(self.stack, WORK, {tenant})
             first = {r["request_id"]: r["admitted_at"] for r in work}
             admitted = Counter(at // MINUTE_MS for at in first.values())
             assert sum(admitted.values()) == LINES and max(admitted.values()) <= A_MINUTE, admitted

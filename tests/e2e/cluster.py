@@ -23,6 +23,11 @@ def homes(stack: Stack) -> set[str]:
     return {task["taskmanager-id"] for vertex in vertices for task in vertex["subtasks"]}
 
 
+def newest(stack: Stack) -> Path:
+    """The savepoint with which admission was stopped last."""
+    return max((stack.home / "flink" / "savepoints" / "admission").iterdir(), key=lambda path: path.stat().st_mtime)
+
+
 def savepoint(stack: Stack, target: Path) -> Path:
     """Make a savepoint of admission below `target` while it goes on."""
     asked = _call(stack, "POST", "/savepoints", json={"target-directory": f"file://{target}", "cancel-job": False})

@@ -34,6 +34,7 @@ DOCUMENT: dict[str, Any] = {
         "purse": tenant("purse", limits=[{"on": "total_tokens", "per": "day", "max": 1_000}]),
         "chaos": tenant("chaos", limits=[{"on": "requests", "per": "month", "max": 100_000}], moderation="rules"),
         "wallet": tenant("wallet", limits=[{"on": "cost_micros", "per": "day", "max": 2_000}]),
+        "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
         "relayed": tenant("relayed"),
         "leaky": tenant("leaky"),
@@ -93,7 +94,7 @@ def document(mortal: str, telltale: str, cells: Iterable[str]) -> dict[str, Any]
     """The same with two upstreams at these addresses, and a tenant of CELL_CALLS for each cell of the fault matrix."""
     limits = [{"on": "requests", "per": "month", "max": CELL_CALLS}]
     pools = {
-        "mortal": {"engine": "openai", "base_url": mortal, "model": "m", "concurrency": 64},
+        "mortal": {"engine": "openai", "base_url": mortal, "model": "m", "concurrency": 256},
         "after": {"engine": "echo", "concurrency": 64, "token_ms": 10},
         "telltale": {"engine": "openai", "base_url": telltale, "api_key_env": KEY_ENV, "model": "m", "concurrency": 8},
     }

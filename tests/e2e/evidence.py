@@ -78,7 +78,7 @@ def records(stack: Stack, topic: str, tenants: set[str] | None = None) -> list[d
 
 def topics(stack: Stack) -> list[str]:
     """Names of all topics."""
-    return sorted(AdminClient({"bootstrap.servers": stack.kafka}).list_topics(timeout=20).topics)
+    return sorted(AdminClient({"bootstrap.servers": stack.kafka, "log_level": 2}).list_topics(timeout=20).topics)
 
 
 def collect(stack: Stack) -> Evidence:

@@ -13,14 +13,24 @@ from typing import Any
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
-HEAD = ("fault", "in flight: batch, calls, Avro", "asked", "lost", "doubled", "overspent", "run twice", "back after")
+HEAD = (
+    "fault",
+    "in flight: batch, calls, Avro",
+    "asked",
+    "lost",
+    "doubled",
+    "overspent",
+    "interrupted",
+    "run twice",
+    "back after",
+)
 
 
 def row(figures: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     held = f" for {figures['held_s']:.0f} s" if figures["held_s"] else ""
     flying = ", ".join(str(figures["in_flight"].get(door, 0)) for door in ("batch", "http", "intake"))
-    numbers = (figures[name] for name in ("asked", "lost", "doubled", "overspent", "wasted_attempts"))
+    numbers = (figures[name] for name in ("asked", "lost", "doubled", "overspent", "interrupted", "wasted_attempts"))
     victims = " and ".join(figures["victims"])
     return f"{figures['signal']} {victims}{held}", flying, *map(str, numbers), f"{figures['recovery_s']:.1f} s"
 

@@ -6,22 +6,18 @@ import os
 import signal
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import openai
 
 from infra.local.flink import HEARTBEAT_TIMEOUT_MS
 from schemas import kafka
 from tests import oracle
-from tests.e2e import producing
-from tests.e2e.batches import finished, output, submit
 from tests.e2e.configuration import CELL_CALLS
+from tests.e2e.load import Load
 from tests.e2e.prober import Prober
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.tail import Tail
@@ -30,11 +26,6 @@ from tests.oracle import Evidence
 # A TaskManager works on for a while after its JobManager died: the batch must last longer than that, and longer than
 # the batcher is away.
 LINES, LONG = 160, 480
-WORDS = 8
-# Calls and records that are at work when the fault comes, those that come while it lasts, and those that come after.
-CALLS = (6, CELL_CALLS - 3, CELL_CALLS - 3)
-RECORDS = (6, 4, 2)
-CALL_WORDS = 40
 
 SESSION_S = int(kafka.consumer("", "", "")["session.timeout.ms"]) / 1_000
 HEARTBEAT_S = HEARTBEAT_TIMEOUT_MS / 1_000
@@ -105,107 +96,6 @@ def struck(stack: Stack, fault: Fault) -> Iterator[int]:
             eventually(lambda v=victim, p=pid: stack.pid(v) not in (0, p), 60, f"a new {victim} after {pid}")
 
 
-@dataclass
-class Load:
-    """What one cell asks for: a batch, calls of a tenant that may make CELL_CALLS, and records of a producer."""
-
-    stack: Stack
-    tenant: str
-    tail: Tail
-    threads: ThreadPoolExecutor
-    lines: int
-    calls: list[Future[str | None]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)
-    batch: Any = None
-
-    def begin(self) -> None:
-        """Ask for the first part, and wait until it is at work."""
-        client = self.stack.client("chaos", timeout=60, max_retries=10)
-        texts = [f"{self.tenant} {i} " + "w " * (WORDS - 2) for i in range(self.lines)]
-        self.batch = submit(client, texts, model="slow")
-        eventually(lambda: self.done() >= 5, 60, "the first lines of the batch")
-        self.produce(0)
-        eventually(lambda: self._arrived("intake") >= RECORDS[0], 30, "the records in the journal")
-        self.ask(0)
-        eventually(lambda: self._arrived("http") >= CALLS[0], 30, "the calls in the journal")
-
-    def ask(self, part: int) -> None:
-        """The calls of one part, without waiting."""
-        client = self.stack.client(self.tenant, timeout=90, max_retries=10)
-        for _ in range(CALLS[part]):
-            text = " ".join([uuid.uuid4().hex, *["w"] * (CALL_WORDS - 1)])
-            self.texts.append(text)
-            self.calls.append(self.threads.submit(call, client, text))
-
-    def produce(self, part: int) -> None:
-        """The records of one part, without waiting."""
-        names = [f"device-{uuid.uuid4().hex}" for _ in range(RECORDS[part])]
-        self.records += names
-        message = [{"role": "user", "content": " ".join(["w"] * CALL_WORDS)}]
-        values = [producing.intake(self.stack, "chaos", id=name, model="slow", messages=message) for name in names]
-        self.threads.submit(producing.produce, self.stack, "chaos", *values)
-
-    def _arrived(self, source: str) -> int:
-        return sum(r["source"] == source for r, _ in self.evidence().of("Request"))
-
-    def done(self) -> int:
-        """Lines of the batch that a worker has finished."""
-        return len(self.evidence().of("Completion"))
-
-    def evidence(self) -> Evidence:
-        """All that was written about this load."""
-        batch_id, records = self.batch.id, set(self.records)
-        return self.tail.of(
-            lambda r: r["tenant"] == self.tenant or r["batch_id"] == batch_id or r["request_id"] in records
-        )
-
-    def asked(self) -> int:
-        """How many requests this is."""
-        return self.lines + len(self.calls) + len(self.records)
-
-    def tokens(self) -> int:
-        """What all of it must cost, in tokens."""
-        return 2 * (WORDS * self.lines + CALL_WORDS * (CELL_CALLS + len(self.records)))
-
-    def end(self) -> Evidence:
-        """Wait until everything is answered and every row is written; AssertionError names what is wrong."""
-        answers = [c.result(timeout=180) for c in self.calls]
-        given = [a for a in answers if a is not None]
-        assert all(a in (t, None) for a, t in zip(answers, self.texts, strict=True))
-        assert len(given) == CELL_CALLS, f"{len(given)} calls were answered, the budget is {CELL_CALLS}"
-        client = self.stack.client("chaos", timeout=60, max_retries=10)
-        batch = finished(client, self.batch, 180)
-        assert (batch.status, batch.request_counts.completed) == ("completed", self.lines), batch
-        lines = output(client, batch)
-        assert [x["custom_id"] for x in lines] == [f"c{i}" for i in range(self.lines)]
-        wrong: list[str] = []
-
-        def clean() -> bool:
-            found = self.evidence()
-            wrong[:] = oracle.audit(found)
-            return not wrong and len(found.usage) >= self.asked()
-
-        try:
-            eventually(clean, 60, f"{self.asked()} rows")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {wrong[:10]}") from None
-        return self.evidence()
-
-
-def call(client: openai.OpenAI, text: str) -> str | None:
-    """The answer to a call that the SDK repeats under its key while nobody answers; None if the quota is used up."""
-    key = text.partition(" ")[0]
-    try:
-        answer = client.chat.completions.create(
-            model="slow", messages=[{"role": "user", "content": text}], extra_headers={"Idempotency-Key": key}
-        )
-    except openai.RateLimitError as error:
-        assert error.body["code"] == "quota_exceeded"
-        return None
-    return answer.choices[0].message.content
-
-
 def in_flight(evidence: Evidence, at_ms: int) -> dict[str, int]:
     """Requests that were in the journal at `at_ms` and not ended, by the door they came through."""
     ended = {oracle.identity(row): row["completed_at"] for row in evidence.usage}
@@ -249,6 +139,8 @@ def run(stack: Stack, fault: Fault) -> dict[str, Any]:
     finally:
         tail.close()
     rows = Counter(oracle.identity(row) for row in evidence.usage)
+    streams = {r["request_id"] for r, _ in evidence.of("Request") if r["stream"]}
+    whole = [r for r in evidence.usage if r["request_id"] not in streams]
     answered = sum(r["status"] == "completed" for r in evidence.usage if r["tenant"] == fault.name)
     return {
         "cell": fault.name,
@@ -260,7 +152,8 @@ def run(stack: Stack, fault: Fault) -> dict[str, Any]:
         "lost": load.asked() - len(rows),
         "doubled": sum(n - 1 for n in rows.values()),
         "overspent": answered - CELL_CALLS,
-        "tokens_off": sum(r["input_tokens"] + r["output_tokens"] for r in evidence.usage) - load.tokens(),
+        "tokens_off": sum(r["input_tokens"] + r["output_tokens"] for r in whole) - load.tokens(),
+        "interrupted": sum(r["status"] == "interrupted" for r in evidence.usage),
         "wasted_attempts": len(evidence.waste),
         "recovery_s": round(recovery_s, 1),
     }

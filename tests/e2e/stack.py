@@ -89,6 +89,11 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def down(self) -> None:
+        """`make down`; AssertionError if admission was not stopped with a savepoint."""
+        done = self.command("down")
+        assert done.returncode == 0 and "job admission stopped with a savepoint" in done.stderr, done.stderr
+
     def apply(self, folder: Path) -> None:
         """Publish a configuration, and wait until the gateway has it."""
         self.run("exec", "--", "python", "-m", "ingest.apply", str(folder))

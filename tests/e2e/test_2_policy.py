@@ -7,6 +7,7 @@ import uuid
 import openai
 import pytest
 
+from tests.e2e.batches import finished, submit
 from tests.e2e.configuration import BUDGET
 from tests.e2e.evidence import journal, records
 from tests.e2e.stack import Stack, eventually
@@ -72,6 +73,18 @@ def test_a_budget_is_never_overspent_refuses_nobody_it_has_room_for_and_can_be_f
     assert limit - bound < spent <= limit
     column = {"total_tokens": ("input_tokens", "output_tokens"), "cost_micros": ("cost_micros",)}[on]
     assert spent == sum(row[name] for row in records(stack, "usage", {tenant}) for name in column)
+
+
+def test_batches_that_wait_for_quota_keep_nobody_elses_from_the_pool(stack: Stack):
+    broke, other = stack.client("broke"), stack.client("globex")
+    waiting = submit(broke, [f"line {i} without quota" for i in range(400)], model="slow")
+    asked = lambda: [r for r in records(stack, "journal", {"broke"}) if r.get("batch_id") == waiting.id]  # noqa: E731
+    eventually(lambda: len(asked()) > 48, 60, "more lines in the journal than the pool takes at once")
+    batch = finished(other, submit(other, [f"line {i} with quota" for i in range(30)], model="slow"), 60)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 30)
+    assert broke.batches.retrieve(waiting.id).request_counts.completed <= 1
+    broke.batches.cancel(waiting.id)
+    assert finished(broke, waiting, 60).status == "cancelled"
 
 
 def walked(stack: Stack, tenant: str, calls: int) -> Walk:

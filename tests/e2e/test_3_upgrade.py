@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from tests.e2e.carrying import Carried
-from tests.e2e.cluster import savepoint
+from tests.e2e.cluster import newest, savepoint
 from tests.e2e.configuration import CARRIED, UPGRADED
 from tests.e2e.stack import ROOT, Stack
 
@@ -35,11 +35,6 @@ def written(snapshot: Path, version: int, request_ids: set[str]) -> int:
     return sum(bytes([version, 2 * len(name)]) + name.encode() in content for name in request_ids)
 
 
-def newest(stack: Stack) -> Path:
-    """The savepoint that was made last."""
-    return max((stack.home / "flink" / "savepoints" / "admission").iterdir(), key=lambda path: path.stat().st_mtime)
-
-
 def test_requests_held_by_one_version_of_the_state_end_under_the_next(stack: Stack, tmp_path: Path):
     checkout, version = next_version(tmp_path / "next")
     carried = Carried(stack, UPGRADED)
@@ -47,8 +42,9 @@ def test_requests_held_by_one_version_of_the_state_end_under_the_next(stack: Sta
     assert carried.storm(half) == [half] * len(UPGRADED)
     carried.submit()
     carried.call()
-    waiting = set().union(*(carried.waiting(tenant) for tenant in UPGRADED))
-    assert "job admission stopped with a savepoint" in stack.run("down")
+    waiting = set[str]().union(*map(carried.waiting, UPGRADED))
+    stack.down()
+    carried.stopped()
     assert written(newest(stack), version - 1, waiting) == len(waiting) > 0
     stack.root = checkout
     stack.run("up")

@@ -3,7 +3,8 @@
 Like the engine `echo` it answers with the last user message, one word at a time. It puts the key it was called with
 into the headers of every answer; the first word of the message may ask it to misbehave further:
 "leak" tells the key whole and, in a stream, letter by letter; "cut" breaks off in the middle of it; "page" answers with
-a page of HTML; a status from 300 to 599 answers with an error of that status.
+a page of HTML; a status from 300 to 599 answers with an error of that status; "mute" never answers, and "hold" stops
+after HELD words of a stream.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from aiohttp import web
 
 FIRST_S = 0.2
 WORD_S = 0.06
+HELD = 3
 TELLTALE = "the key of this server is"
 
 
@@ -63,8 +65,10 @@ class Server:
         usage["total_tokens"] = sum(usage.values())
         if case == "cut":
             return await self._cut(request, headers, f'{{"choices": [{{"message": {{"content": "{TELLTALE} {key}')
+        if case == "mute" or (case == "hold" and not body.get("stream")):
+            await asyncio.Event().wait()
         if body.get("stream"):
-            return await self._stream(request, headers, words, usage)
+            return await self._stream(request, headers, words, usage, HELD if case == "hold" else len(words))
         await asyncio.sleep(FIRST_S + WORD_S * len(words))
         message = {"role": "assistant", "content": "".join(words)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -80,15 +84,17 @@ class Server:
         return response
 
     async def _stream(
-        self, request: web.Request, headers: dict[str, str], words: list[str], usage: dict[str, int]
+        self, request: web.Request, headers: dict[str, str], words: list[str], usage: dict[str, int], shown: int
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={**headers, "content-type": "text/event-stream"})
         await response.prepare(request)
         await asyncio.sleep(FIRST_S)
-        for word in words:
+        for word in words[:shown]:
             choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
             await response.write(event({"choices": [choice]}))
             await asyncio.sleep(WORD_S)
+        if shown < len(words):
+            await asyncio.Event().wait()
         await response.write(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
         await response.write(event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
         return response

@@ -27,7 +27,7 @@ def test_few_lines_are_ahead_of_admission() -> None:
     for now in range(20_000):
         if now % 10 == 0:
             for _ in range(max(0, gauge.room(now))):
-                gauge.sent(str(sent), now)
+                gauge.sent(str(sent), "b", now)
                 queue.append((now, str(sent)))
                 sent += 1
         if queue and queue[0][0] + 10 <= now:
@@ -41,11 +41,24 @@ def test_few_lines_are_ahead_of_admission() -> None:
 def test_parked_lines_do_not_stop_the_others() -> None:
     gauge = Ahead()
     for n in range(ahead.MIN_AHEAD):
-        gauge.sent(str(n), 0)
-    assert gauge.room(ahead.PARKED_MS - 1) == 0
-    assert gauge.room(ahead.PARKED_MS) == ahead.MIN_AHEAD
+        gauge.sent(str(n), "b", 0)
+    assert gauge.room(ahead.PARKED_MS - 1) == 0 == gauge.parked("b")
+    assert gauge.room(ahead.PARKED_MS) == ahead.MIN_AHEAD == gauge.parked("b")
     gauge.seen("never sent", 5)
     assert len(gauge) == 0
+
+
+def test_a_parked_line_is_so_until_it_is_seen_or_its_batch_is_gone() -> None:
+    gauge = Ahead()
+    for n in range(4):
+        gauge.sent(str(n), "b" if n else "a", 0)
+    gauge.room(ahead.PARKED_MS)
+    assert (gauge.parked("a"), gauge.parked("b"), gauge.parked("c")) == (1, 3, 0)
+    gauge.seen("1", ahead.PARKED_MS + 1)
+    gauge.sent("2", "b", ahead.PARKED_MS + 1)
+    assert gauge.parked("b") == 1 and len(gauge) == 1
+    gauge.forget_others({"b"})
+    assert (gauge.parked("a"), gauge.parked("b")) == (0, 1)
 
 
 def test_the_id_of_a_work_record() -> None:

@@ -12,6 +12,7 @@ CELL = {
     "lost": 0,
     "doubled": 0,
     "overspent": 0,
+    "interrupted": 1,
     "wasted_attempts": 2,
     "recovery_s": 1.25,
 }
@@ -19,7 +20,7 @@ CELL = {
 
 def test_kills_stand_before_hangs():
     lines = table([CELL, {**CELL, "cell": "kill-relay", "signal": "SIGKILL", "held_s": 0.0}]).splitlines()
-    assert lines[2] == "| SIGKILL relay | 7, 1, 0 | 9 | 0 | 0 | 0 | 2 | 1.2 s |"
+    assert lines[2] == "| SIGKILL relay | 7, 1, 0 | 9 | 0 | 0 | 0 | 1 | 2 | 1.2 s |"
     assert lines[3].startswith("| SIGSTOP relay for 12 s |")
 
 

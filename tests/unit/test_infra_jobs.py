@@ -69,6 +69,9 @@ class FakeRest:
     def states(self) -> dict[str, str]:
         return self._states
 
+    def running(self, job_id: str) -> bool:
+        return self._states.get(job_id) == "RUNNING"
+
     def exception(self, job_id: str) -> str:
         return f"{job_id} broke"
 
@@ -96,6 +99,22 @@ def test_a_living_job_is_left_alone(state: str, settings: Settings, monkeypatch:
 @pytest.mark.parametrize("states", [{}, {"last": "FAILED"}, {"last": "CANCELED"}, {"another": "RUNNING"}])
 def test_a_lost_job_is_submitted(states: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert submitted(settings, states, monkeypatch) == ["submitted"]
+
+
+@pytest.mark.parametrize(("state", "submissions"), [("CREATED", 0), ("RUNNING", 1)])
+def test_a_job_waits_until_the_one_before_it_has_its_slots(
+    state: str, submissions: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = Settings.read({"MILLRACE_HOME": str(settings.home), "MILLRACE_TASKMANAGERS": "2"})
+    admission, lake = jobs.JOBS
+    assert jobs._first(two, admission) is None and jobs._first(settings, lake) is None
+    Snapshots(settings, "admission").name("before")
+    found: list[str] = []
+    keeper = Keeper(two, lake, threading.Event(), jobs._first(two, lake))
+    monkeypatch.setattr(keeper, "_rest", FakeRest({"before": state}))
+    monkeypatch.setattr(keeper, "_submit", lambda: found.append("submitted"))
+    keeper.look()
+    assert len(found) == submissions
 
 
 def test_the_scripts_of_the_jobs_are_there() -> None:

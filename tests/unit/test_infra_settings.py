@@ -82,11 +82,12 @@ def test_flink_opens_no_port_of_its_own_choice(runtime: Settings) -> None:
     assert "jdk.compiler" not in configuration["env.java.opts.all"]
 
 
-def test_a_second_taskmanager_has_ports_of_its_own_and_its_share_of_each_job(runtime: Settings) -> None:
+def test_a_second_taskmanager_has_ports_of_its_own_and_a_part_of_admission(runtime: Settings) -> None:
     two = Settings.read({"MILLRACE_TASKMANAGERS": "2"}, runtime.checkout)
     assert flink.configuration(two)["parallelism.default"] == 2
     words = set(flink.second_taskmanager(two))
-    assert {"taskmanager.rpc.port=8158", "taskmanager.data.port=8159"} <= words
+    own = {"taskmanager.rpc.port=8158", "taskmanager.data.port=8159", "taskmanager.numberOfTaskSlots=1"}
+    assert own <= words and "taskmanager.numberOfTaskSlots=2" in flink.taskmanager(two)
     assert "metrics.internal.query-service.port=8160" in words
     assert not words & {word for word in flink.taskmanager(two) if ".port=" in word or "io.tmp.dirs" in word}
     seven = [two.port(name) for name in NAMES]
