@@ -118,12 +118,12 @@ class Tenant:
     # policy and ledger
 
     def adopt(self, text: str) -> None:
-        """Take a new policy; accounts of limits that are gone are closed."""
+        """Take a new policy. Accounts of limits that are gone are closed, but not while something is held in them."""
         self.policy = Policy(text)
         self._stores.policy.put(text.encode())
         document: PolicyDocument = self.policy.document
         kept = {limit.id for limit in document.limits}
-        self.accounts = {k: v for k, v in self._accounts.items() if k in kept}
+        self.accounts = {k: v for k, v in self._accounts.items() if k in kept or v.held}
 
     @property
     def accounts(self) -> dict[str, Account]:
