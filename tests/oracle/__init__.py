@@ -68,7 +68,7 @@ class Auditor:
         """What was written, in order."""
         for topic, schema, record in written:
             self.books.wrote(topic, schema, record)
-            if schema in ("Usage", "Work", "Audit"):
+            if schema in ("Usage", "Work", "Audit", "Control"):
                 self.walk.wrote(schema, record)
 
     def finish(self, *, finished: bool = True) -> list[str]:
@@ -106,6 +106,7 @@ def audit(e: Evidence, *, finished: bool = True) -> list[str]:
 def _walk_by_time(walk: Walk, e: Evidence) -> None:
     # Within a millisecond the order of decisions is not known from outside: what was settled is taken to come first,
     # and a refusal is judged only where a single record was decided.
+    walk.controls = False
     moments: defaultdict[tuple[int, str], list[tuple[int, str, Record]]] = defaultdict(list)
     for kind, record, at in e.journal:
         if kind != "Tick":

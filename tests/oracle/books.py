@@ -28,6 +28,7 @@ class Books:
         self.found = found
         self.asked: dict[Identity, int] = {}
         self.callers: dict[Identity, set[str]] = {}
+        self.first_caller: dict[Identity, str] = {}
         self.left: set[Identity] = set()
         self.spent: dict[str, tuple[Identity, int, int]] = {}
         self.booked: Counter[str] = Counter()
@@ -49,6 +50,8 @@ class Books:
             self.asked.setdefault(identity(r), fingerprint(r))
             if r["reply_to"]:
                 self.callers.setdefault(identity(r), set()).add(r["reply_to"])
+                if identity(r) not in self.rows:
+                    self.first_caller.setdefault(identity(r), r["reply_to"])
         elif kind == "Cancellation":
             self.asked.setdefault(identity(r), 0)
             self.left.add(identity(r))
@@ -136,12 +139,15 @@ class Books:
             if len(answers) > 1:
                 self.found.append(f"{i} was told {len(answers)} different answers")
             row = self.rows.get(i)
-            wrong = {status for status, _ in answers if row is not None and status != row.status}
-            if row is not None and wrong:
-                self.found.append(f"{i} was told {wrong}, its row says {row.status}")
+            others = {status for status, _ in answers if row is not None and status != row.status}
+            if row is not None and others:
+                self.found.append(f"{i} was told {others}, its row says {row.status}")
+        wrong = sorted((i, t) for i, t in self.reached if t and t not in self.callers.get(i, ()))
+        self.found += [f"{i} was answered on {topic}, where nobody waits" for i, topic in wrong]
         if all_answered:
-            waited = self.callers.keys() - self.left
-            self.found += [f"{i} was never answered" for i in sorted(waited - self.told.keys())]
+            for i, topic in self.first_caller.items():
+                if i not in self.left and (i, topic) not in self.reached and (i, "") not in self.reached:
+                    self.found.append(f"{i} was never answered on {topic}")
 
     def _shared(self) -> None:
         """A hit or a follower shows an answer its own tenant paid for, of the same model and the same parameters."""

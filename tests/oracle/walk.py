@@ -6,6 +6,7 @@ be refused or deferred unless it did not fit at their upper ends.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from tests.oracle.question import ONE, Limit, Question, Record, Span, Terms, cos
 COUNTED = {"completed", "blocked", "interrupted"}
 # A deferred line that fits is to be released at the next full second.
 RELEASE_MS = 2_000
+# A pool in which nothing started by `start_by` is left for the next one two seconds later, at a full second.
+NEXT_POOL_MS = 3_000
 
 
 class Hold(NamedTuple):
@@ -44,12 +47,13 @@ class Account:
 class Pending:
     """A request without an outcome."""
 
-    __slots__ = ("admitted", "holds", "question")
+    __slots__ = ("admitted", "begun", "controlled", "holds", "leaving", "question", "step")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.holds: list[Hold] = []
-        self.admitted = False
+        self.admitted = self.begun = self.leaving = self.controlled = False
+        self.step = 0
 
 
 class Book:
@@ -72,7 +76,9 @@ class Book:
         self.running: Counter[int] = Counter()
         self.following: defaultdict[int, set[str]] = defaultdict(set)
         self.stopped: set[int] = set()
-        self.now_ms = 0
+        # What must have happened by when: (moment, request, the step it may not be at any more; -1 for any).
+        self.due: list[tuple[int, str, int]] = []
+        self.now_ms = self.at_ms = 0
 
     def account(self, limit: Limit, at_ms: int) -> Account:
         """The limit's account, fresh if a new window has begun."""
@@ -102,13 +108,14 @@ class Book:
 
 class Walk:
     """Follows every tenant. `sharp`: the order of what it is shown is the order of decisions; `strict`: its policy is
-    the one they were made under."""
+    the one they were made under; `controls`: it is shown Control records."""
 
     def __init__(self, found: list[str]) -> None:
         self.found = found
         self.books: dict[str, Book] = {}
         self.sharp = True
         self.strict = True
+        self.controls = True
 
     def book(self, tenant: str) -> Book:
         """The tenant's."""
@@ -119,12 +126,18 @@ class Walk:
     def take(self, kind: str, r: Record, at_ms: int) -> None:
         """A record of the journal, about to be decided."""
         book = self.book(r["tenant"])
-        book.now_ms = max(book.now_ms, at_ms)
+        book.now_ms, book.at_ms = max(book.now_ms, at_ms), at_ms
         if kind == "Request":
             i = r["request_id"]
             if i not in book.pending and i not in book.done:
                 book.pending[i] = Pending(Question(r, book.terms))
                 book.fresh.append(i)
+                if not r["batch_id"]:
+                    heapq.heappush(book.due, (r["deadline"] + 1_000, i, -1))
+        elif kind in ("Started", "Cancellation"):
+            p = book.pending.get(r["request_id"])
+            if p is not None:
+                p.begun, p.leaving = p.begun or kind == "Started", p.leaving or kind == "Cancellation"
         elif kind == "Policy":
             book.terms = Terms(r["document"])
             self._forget(book, {limit.id for limit in book.terms.limits})
@@ -140,7 +153,7 @@ class Walk:
                            for h in p.holds]  # fmt: skip
 
     def wrote(self, schema: str, r: Record) -> None:
-        """A Usage, Work or Audit record, in the order of decisions."""
+        """A Usage, Work, Control or Audit record, in the order of decisions."""
         book = self.book(r["tenant"])
         p = book.pending.get(r["request_id"])
         if schema == "Usage":
@@ -150,8 +163,14 @@ class Walk:
         elif schema == "Audit":
             if r["stage"] == "request" and r["action"] == "mask":
                 p.question.masked()
-        elif not r["shadow_of"] and not p.admitted:
-            self._admitted(book, r["request_id"], p, r)
+        elif schema == "Control":
+            p.controlled = True
+        elif not r["shadow_of"]:
+            if not p.admitted:
+                self._admitted(book, r["request_id"], p, r)
+            p.step, p.begun = r["step"], False
+            if r["start_by"] and r["start_by"] < r["deadline"]:
+                heapq.heappush(book.due, (r["start_by"] + NEXT_POOL_MS, r["request_id"], r["step"]))
 
     def rest(self, tenant: str, at_ms: int) -> None:
         """The record was decided: a request that is neither sent nor ended waits."""
@@ -182,11 +201,13 @@ class Walk:
             if not q.shareable:
                 book.queues.setdefault(q.batch, {})[i] = None
 
-    def _hold(self, book: Book, p: Pending, limit: Limit, amount: Span, at_ms: int, sure: bool) -> None:
+    def _hold(
+        self, book: Book, p: Pending, limit: Limit, amount: Span, at_ms: int, sure: bool, *, fresh: bool = True
+    ) -> None:
         account = book.accounts[limit.id] = book.account(limit, at_ms)
         account.hold(amount if sure else Span(0, amount.high))
         p.holds.append(Hold(limit.id, account.window, amount if sure else Span(0, amount.high), sure))
-        if sure and self.strict and account.spent_low + account.held_low > limit.max:
+        if sure and fresh and self.strict and account.spent_low + account.held_low > limit.max:
             over = account.spent_low + account.held_low - limit.max
             self.found.append(f"{limit.id} of {book.name} is overspent by {over} at {at_ms}")
 
@@ -194,6 +215,7 @@ class Walk:
         q, at_ms = p.question, work["admitted_at"]
         assert book.terms is not None, "work was sent for a tenant without a policy"
         fresh = i in book.fresh
+        self._dated(book, i, at_ms)
         if fresh and any(phrase in work["body"] for phrase in q.banned):
             self.found.append(f"{i} of {book.name} was sent with a text its rules forbid")
         p.admitted = True
@@ -207,12 +229,18 @@ class Walk:
             account = book.account(limit, at_ms)
             old = unsure.get((limit.id, account.window))
             if old is not None:
+                # It may have held this since it came, under the terms of then.
                 account.hold(old.amount, -1)
                 p.holds.remove(old)
             elif any(h.limit == limit.id for h in p.holds):
                 amount, sure = Span(0, amount.high), False
             if amount.high:
-                self._hold(book, p, limit, amount, at_ms, sure)
+                self._hold(book, p, limit, amount, at_ms, sure, fresh=old is None)
+
+    def _dated(self, book: Book, i: str, at_ms: int) -> None:
+        """Whether what is decided at once about a request is decided at the broker's time of its record."""
+        if i in book.fresh and at_ms != book.at_ms:
+            self.found.append(f"{i} of {book.name} was decided at {at_ms}, its record is of {book.at_ms}")
 
     def _leaves(self, book: Book, i: str, q: Question, fresh: bool) -> None:
         """Whether a line leaves in its turn."""
@@ -236,6 +264,11 @@ class Walk:
             return
         q, at_ms = p.question, row["completed_at"]
         q.model = row["model"]
+        if row["status"] != "expired":
+            self._dated(book, i, at_ms)
+        stopped = p.admitted and not row["attempt"] and row["status"] in ("cancelled", "expired")
+        if stopped and self.controls and not p.controlled:
+            self.found.append(f"{i} of {book.name} ended, and no worker was told")
         book.following[q.alike].discard(i)
         if p.admitted:
             book.running[q.alike] -= 1
@@ -290,6 +323,7 @@ class Walk:
         """Time has come this far for everyone: a line that fits may not wait on."""
         for book in self.books.values():
             book.now_ms = now = max(book.now_ms, at_ms)
+            self._late(book, at_ms)
             # Of a line that may follow another it is not known what it waits for; it may stand in front of all.
             if book.terms is None or not book.queues or book.waiting != sum(map(len, book.queues.values())):
                 book.fits_since = None
@@ -302,6 +336,17 @@ class Walk:
             elif now - book.fits_since > RELEASE_MS:
                 self.found.append(f"{heads[0]} of {book.name} still waits at {now}, it fits since {book.fits_since}")
                 book.fits_since = now
+
+    def _late(self, book: Book, at_ms: int) -> None:
+        while book.due and book.due[0][0] < at_ms:
+            moment, i, step = heapq.heappop(book.due)
+            p = book.pending.get(i)
+            if p is None:
+                continue
+            if step < 0:
+                self.found.append(f"{i} of {book.name} outlived its deadline: {moment} is over at {at_ms}")
+            elif p.step == step and not p.begun and not p.leaving:
+                self.found.append(f"{i} of {book.name} still waits for pool {step}, which did not start it")
 
     def finish(self) -> None:
         """Nothing is open any more: nothing may be held."""
