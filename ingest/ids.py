@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from typing import Final
 
-from streams.emission import murmur2
+from schemas.kafka import murmur2
 
 _NAMESPACE: Final = uuid.UUID("6d1b7f0e-2f83-5a51-9d53-0c4f2b9f7c11")
 _LATEST_MS: Final = 2**48 - 1

@@ -61,6 +61,14 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: str = DEFAULT_MESSAGE
 
 
+class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long answers may be given again, and how many of them are kept, the oldest going first. 0 s keeps none."""
+
+    ttl_s: int = 3_600
+    max_answers: int = 1_000_000
+    max_bytes: int = 1 << 30
+
+
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tenant as written in tenants.yaml. A prepaid one spends no more than what was credited to it."""
 
@@ -69,6 +77,7 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moderation: str = ""
     guard: Guard | None = None
     prepaid: bool = False
+    cache: Cache = Cache()
     store: Store = "full"
 
 
@@ -210,6 +219,7 @@ class PolicyDocument(msgspec.Struct, frozen=True):
     pools: dict[str, Pool]
     guard: Guard | None = None
     prepaid: bool = False
+    cache: Cache = Cache()
 
 
 def hash_key(key: str) -> str:
@@ -253,10 +263,9 @@ def closed(d: ConfigDocument, tenant: str) -> PolicyDocument:
 def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
     """The same, of a document. KeyError if it does not say all of this tenant."""
     t = d.settings[tenant]
-    rules = d.rule_sets.get(t.moderation, ())
-    return PolicyDocument(
-        d.version, tenant, t.limits, t.store, rules, t.moderation, d.models, d.aliases, d.pools, t.guard, t.prepaid
-    )
+    rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
+    own = (t.guard, t.prepaid, t.cache)
+    return PolicyDocument(d.version, tenant, t.limits, t.store, rules, t.moderation, *everywhere, *own)
 
 
 def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:

@@ -87,6 +87,8 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
         raise ConfigError(f"tenants.{name}.moderation", f"there is no rule set {tenant.moderation!r}")
     if tenant.guard is not None and (tenant.guard.pool not in c.pools or tenant.guard.timeout_ms < 1):
         raise ConfigError(f"tenants.{name}.guard", "needs a pool that exists, and a time limit of at least 1 ms")
+    if min(tenant.cache.ttl_s, tenant.cache.max_answers, tenant.cache.max_bytes) < 0:
+        raise ConfigError(f"tenants.{name}.cache", "must not be negative")
     for i, limit in enumerate(tenant.limits):
         where = f"tenants.{name}.limits[{i}]"
         if limit.max < 0:

@@ -44,3 +44,18 @@ def consumer(bootstrap: str, group: str, client_id: str) -> Settings:
         "socket.nagle.disable": True,
         "log.connection.close": False,
     }
+
+
+def murmur2(data: bytes) -> int:
+    """Murmur2 as Kafka's default partitioner computes it, as an unsigned 32-bit integer."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = (0x9747B28C ^ len(data)) & mask
+    end = len(data) - len(data) % 4
+    for i in range(0, end, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = h * m & mask ^ k
+    if end < len(data):
+        h = (h ^ int.from_bytes(data[end:], "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15

@@ -416,6 +416,9 @@ class Ledger(TypedDict):
     turn: int
     credited_micros: int
     open_circuits: list[str]
+    answers_first: int
+    answers_next: int
+    answers_bytes: int
 
 
 class Hold(TypedDict):

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from schemas.records import Cancellation, Completion, Open, Request, Started
-from streams import closing, entry
+from schemas import topics
+from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Request, Started
+from streams import closing, emission, entry, guarding, ledger, quota
 from streams.closing import Emits
-from streams.emission import control, ended, waste, work
+from streams.dispatch import GUARD_STEP, send
+from streams.emission import Bill, Emit, control, ended
 from streams.ledger import Admit, Wait
-from streams.state import Tenant, moment_of
+from streams.opening import never_submitted
+from streams.state import Tenant
+from streams.waiting import WINDOW_WAKE, defer, release
 
 # How long admission waits for a worker to answer a cancellation before it ends the request itself.
 ENDING_GRACE_MS: Final = 30_000
-# How long past start_by a silent pool is left before the next one is tried: clocks differ, records travel.
-START_GRACE_MS: Final = 2_000
 # How long an attempt that streams is given to finish once another worker has started the same request.
 RIVAL_GRACE_MS: Final = 5_000
-# Deferred requests released at one moment; more would hold up the records behind it.
-RELEASES_AT_ONCE: Final = 100
-WINDOW_WAKE: Final = "*window"
 
 
 def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
@@ -38,6 +37,10 @@ def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
         on_started(tenant, cast(Started, record), now_ms)
     elif kind == "Cancellation":
         on_cancellation(tenant, cast(Cancellation, record), now_ms, emits)
+    elif kind == "Credit":
+        on_credit(tenant, cast(Credit, record), now_ms, emits)
+    elif kind == "Circuit":
+        on_circuit(tenant, cast(Circuit, record))
     elif kind == "Policy":
         tenant.adopt(record["document"])
         release(tenant, now_ms, emits)
@@ -47,8 +50,8 @@ def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
 def advance(tenant: Tenant, now_ms: int) -> Emits:
     """Apply everything that is due by `now_ms`, each at its own moment."""
     emits: Emits = []
-    while (moment := tenant.next_moment(now_ms)) is not None:
-        for request_id in tenant.take_moment(moment):
+    while (moment := tenant.agenda.due(now_ms)) is not None:
+        for request_id in tenant.agenda.take(moment):
             if request_id == WINDOW_WAKE:
                 if tenant.wake == moment:
                     tenant.wake = 0
@@ -66,31 +69,34 @@ def on_request(tenant: Tenant, r: Request, now_ms: int, emits: Emits) -> None:
     emits += decision.audits
     o = decision.request
     if decision.verdict is not None:
-        closing.close(tenant, o, decision.verdict, now_ms, emits)
+        cost = quota.cost_of(o, quota.tokens_of(decision.hit), "hit") if decision.hit else 0
+        bill = Bill(cost_micros=cost, price=quota.price_of(o))
+        closing.close(tenant, o, decision.verdict, now_ms, emits, bill)
     elif decision.leader is not None:
-        tenant.put_open(o)
         closing.follow(tenant, o, decision.leader)
     elif decision.deferred_until is not None:
         defer(tenant, o, decision.deferred_until, now_ms)
     else:
         send(tenant, o, now_ms, emits)
     if decision.verdict is None and not o["batch_id"]:
-        tenant.remind(o["request_id"], o["deadline"])
+        tenant.agenda.remind(o["request_id"], o["deadline"])
 
 
-def send(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
-    """Write the work record for the request's current step, and keep the request."""
-    assert tenant.policy is not None, "a request was admitted under a policy"
-    pool = tenant.policy.document.pools.get(o["route"][o["step"]])
-    has_next = o["step"] + 1 < len(o["route"])
-    start_by = 0 if o["batch_id"] else o["deadline"]
-    o["due"] = o["deadline"]
-    if has_next and pool is not None and not o["batch_id"]:
-        start_by = min(o["deadline"], now_ms + pool.first_token_timeout_ms)
-        o["due"] = min(o["deadline"], start_by + START_GRACE_MS)
-        tenant.remind(o["request_id"], o["due"])
-    emits.append(work(tenant.name, o, pool.concurrency if pool else 1, tenant.policy.answer_rules, start_by, now_ms))
-    tenant.put_open(o)
+def on_credit(tenant: Tenant, c: Credit, now_ms: int, emits: Emits) -> None:
+    """Money put on the balance, or taken from it; what waited for it may go."""
+    if not tenant.first_mention(f"credit {c['entry_id']}", now_ms):
+        return
+    tenant.credited_micros += c["amount_micros"]
+    account = ledger.current(tenant.accounts, ledger.balance(0), now_ms)
+    left = tenant.credited_micros - account.spent - account.held
+    emits.append(Emit(topics.CREDITS, tenant.name, "Credit", {**c, "balance_micros": left, "at": now_ms}))
+    release(tenant, now_ms, emits)
+
+
+def on_circuit(tenant: Tenant, c: Circuit) -> None:
+    """A pool is not worth trying, or is again."""
+    pool = frozenset((c["pool"],))
+    tenant.open_circuits = tenant.open_circuits | pool if c["open"] else tenant.open_circuits - pool
 
 
 def on_started(tenant: Tenant, s: Started, now_ms: int) -> None:
@@ -101,7 +107,7 @@ def on_started(tenant: Tenant, s: Started, now_ms: int) -> None:
     if o["started"] and o["started"] != s["attempt"] and o["stream"]:
         o["phase"], o["ending"] = "ending", "interrupted"
         o["due"] = now_ms + RIVAL_GRACE_MS
-        tenant.remind(o["request_id"], o["due"])
+        tenant.agenda.remind(o["request_id"], o["due"])
     else:
         o["started"] = s["attempt"]
         o["due"] = o["deadline"]
@@ -110,25 +116,58 @@ def on_started(tenant: Tenant, s: Started, now_ms: int) -> None:
 
 def on_completion(tenant: Tenant, c: Completion, now_ms: int, emits: Emits) -> None:
     """The end of an attempt: the first that counts ends the request, any other is waste."""
+    if c["shadow_of"]:
+        on_shadow(tenant, c, now_ms, emits)
+        return
     o, done = tenant.find(c["request_id"])
+    if c["step"] == GUARD_STEP:
+        waste(tenant, c, "guard", now_ms, emits)
+        if o is not None and o["phase"] == "guarding":
+            on_judgement(tenant, o, c, now_ms, emits)
+        return
     if o is None:
         if done is None or done["attempt"] != c["attempt"]:
-            _waste(tenant, c, "unknown" if done is None else "late", now_ms, emits)
+            waste(tenant, c, "unknown" if done is None else "late", now_ms, emits)
         return
     rival = o["stream"] and o["started"] and o["started"] != c["attempt"]
     if o["phase"] not in ("running", "ending") or rival:
-        _waste(tenant, c, "duplicate", now_ms, emits)
+        waste(tenant, c, "duplicate", now_ms, emits)
         return
     if c["outcome"] == "unavailable":
         if c["step"] != o["step"]:
-            _waste(tenant, c, "retried", now_ms, emits)
+            waste(tenant, c, "retried", now_ms, emits)
             return
         if o["phase"] == "running" and o["step"] + 1 < len(o["route"]) and not c["streamed"]:
-            _waste(tenant, c, "retried", now_ms, emits)
+            waste(tenant, c, "retried", now_ms, emits)
             o["step"], o["started"] = o["step"] + 1, ""
             send(tenant, o, now_ms, emits)
             return
     closing.complete(tenant, o, c, now_ms, emits)
+    after_end(tenant, o, now_ms, emits)
+
+
+def on_judgement(tenant: Tenant, o: Open, c: Completion, now_ms: int, emits: Emits) -> None:
+    """The guard's word on a prompt: it goes on, or ends here. No word, or no clear one, ends it too."""
+    refused = guarding.verdict(tenant, o, c, now_ms, emits)
+    if refused is None:
+        o["guarded"] = True
+        send(tenant, o, now_ms, emits)
+        return
+    closing.end_with_followers(tenant, o, refused, now_ms, emits)
+    after_end(tenant, o, now_ms, emits)
+
+
+def on_shadow(tenant: Tenant, c: Completion, now_ms: int, emits: Emits) -> None:
+    """What a shadow answered is kept for those who compare; its tokens are nobody's."""
+    if tenant.first_mention(f"attempt {c['attempt']}", now_ms):
+        store = tenant.policy.document.store if tenant.policy else "none"
+        emits.append(emission.shadow(tenant.name, c, emission.kept(c["body"], store, closing.PERSONAL), now_ms))
+        if c["input_tokens"] or c["output_tokens"]:
+            emits.append(emission.waste(tenant.name, c, "shadow", now_ms))
+
+
+def after_end(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
+    """What a request leaves behind: room for those who wait, and followers without a leader."""
     release(tenant, now_ms, emits)
     for follower in closing.orphans(tenant, o):
         promote(tenant, follower, now_ms, emits)
@@ -140,22 +179,26 @@ def on_cancellation(tenant: Tenant, c: Cancellation, now_ms: int, emits: Emits) 
     if done is not None:
         return
     if o is None:
-        o = entry.never_submitted(c)
+        o = never_submitted(c)
         closing.close(tenant, o, ended(c["reason"], batch=bool(c["batch_id"])), now_ms, emits)
     elif o["phase"] in ("following", "deferred"):
         closing.close(tenant, o, ended(c["reason"], batch=bool(o["batch_id"])), now_ms, emits)
-    elif o["phase"] == "running":
+    elif o["phase"] in ("running", "guarding"):
         if o["followers"]:
             # The work goes on for those who follow; this caller pays for what was begun in its name.
             o["reply_to"] = []
             tenant.put_open(o)
             return
+        emits.append(control(tenant.name, o["request_id"], c["reason"], now_ms))
+        if o["phase"] == "guarding":
+            closing.close(tenant, o, ended(c["reason"], batch=bool(o["batch_id"])), now_ms, emits)
+            release(tenant, now_ms, emits)
+            return
         closing.forget_leader(tenant, o)
         o["phase"], o["ending"] = "ending", c["reason"]
         o["due"] = now_ms + ENDING_GRACE_MS
         tenant.put_open(o)
-        tenant.remind(o["request_id"], o["due"])
-        emits.append(control(tenant.name, o["request_id"], c["reason"], now_ms))
+        tenant.agenda.remind(o["request_id"], o["due"])
 
 
 def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
@@ -164,12 +207,14 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
     if o is None:
         return
     if now_ms >= o["deadline"] or (o["phase"] == "ending" and now_ms >= o["due"]):
-        if o["phase"] in ("running", "ending"):
+        if o["phase"] in ("running", "guarding", "ending"):
             emits.append(control(tenant.name, request_id, o["ending"] or "expired", now_ms))
         closing.close(tenant, o, ended(o["ending"] or "expired", batch=bool(o["batch_id"])), now_ms, emits)
-        release(tenant, now_ms, emits)
-        for follower in closing.orphans(tenant, o):
-            promote(tenant, follower, now_ms, emits)
+        after_end(tenant, o, now_ms, emits)
+    elif o["phase"] == "guarding" and now_ms >= o["due"]:
+        emits.append(control(tenant.name, request_id, "expired", now_ms))
+        closing.end_with_followers(tenant, o, guarding.UNAVAILABLE, now_ms, emits)
+        after_end(tenant, o, now_ms, emits)
     elif o["phase"] == "running" and not o["started"] and now_ms >= o["due"] and o["step"] + 1 < len(o["route"]):
         o["step"] += 1
         send(tenant, o, now_ms, emits)
@@ -177,12 +222,13 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
 
 def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
     """A follower whose leader gave no answer follows the next one, runs on its own hold, waits, or is refused."""
-    known = tenant.cached(o["cache_key"])
+    known = tenant.answers.get(o["cache_key"])
     leader = closing.leader_of(tenant, known)
     if leader is not None:
         closing.follow(tenant, o, leader)
         return
-    verdict = entry.take_hold(tenant, o, now_ms)
+    quota.unhold_cost(tenant, o)
+    verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
     if isinstance(verdict, Admit):
         o["phase"], o["leader"] = "running", ""
         closing.lead(tenant, o, known)
@@ -190,48 +236,10 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
     elif isinstance(verdict, Wait) and o["lane"] == "batch":
         defer(tenant, o, verdict.until_ms, now_ms)
     else:
-        closing.close(tenant, o, entry.quota_verdict(tenant, o, verdict, now_ms), now_ms, emits)
+        closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)
 
 
-def defer(tenant: Tenant, o: Open, until_ms: int, now_ms: int) -> None:
-    """Put a request of the batch lane at the end of the tenant's queue."""
-    o["phase"], o["leader"] = "deferred", ""
-    tenant.put_open(o)
-    tenant.defer(o["request_id"], len(o["body"]))
-    wake(tenant, until_ms, now_ms)
-
-
-def wake(tenant: Tenant, at_ms: int, now_ms: int) -> None:
-    """Look at the queue again at `at_ms`, unless that is to happen earlier anyway. One reminder stands at a time."""
-    moment = moment_of(at_ms)
-    if tenant.wake <= now_ms or moment < tenant.wake:
-        tenant.wake = moment
-        tenant.remind(WINDOW_WAKE, moment)
-
-
-def release(tenant: Tenant, now_ms: int, emits: Emits) -> None:
-    """Admit deferred requests, oldest first, while they fit; look again when the next window opens."""
-    for _ in range(RELEASES_AT_ONCE):
-        if tenant.deferred_count == 0:
-            return
-        o = tenant.open(tenant.oldest_deferred())
-        if o is not None and o["phase"] == "deferred":
-            verdict = entry.take_hold(tenant, o, now_ms)
-            if isinstance(verdict, Wait):
-                wake(tenant, verdict.until_ms, now_ms)
-                return
-            if isinstance(verdict, Admit):
-                o["phase"] = "running"
-                tenant.release_bytes(len(o["body"]))
-                closing.lead(tenant, o, tenant.cached(o["cache_key"]) if o["cache_key"] else None)
-                send(tenant, o, now_ms, emits)
-            else:
-                closing.close(tenant, o, entry.quota_verdict(tenant, o, verdict, now_ms), now_ms, emits)
-        tenant.undefer()
-    if tenant.deferred_count:
-        wake(tenant, now_ms + 1, now_ms)
-
-
-def _waste(tenant: Tenant, c: Completion, reason: str, now_ms: int, emits: Emits) -> None:
-    if (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(c["attempt"], now_ms):
-        emits.append(waste(tenant.name, c, reason, now_ms))
+def waste(tenant: Tenant, c: Completion, reason: str, now_ms: int, emits: Emits) -> None:
+    """Book the tokens of an attempt that nobody pays, once."""
+    if (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(f"attempt {c['attempt']}", now_ms):
+        emits.append(emission.waste(tenant.name, c, reason, now_ms))

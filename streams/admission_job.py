@@ -34,7 +34,6 @@ ROWS_LINGER_MS: Final = 100
 
 SETTINGS: Final = {
     "pipeline.name": NAME,
-    "parallelism.default": "1",
     "python.execution-mode": "thread",
     "execution.checkpointing.interval": f"{CHECKPOINT_MS} ms",
     "execution.checkpointing.min-pause": "500 ms",

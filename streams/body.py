@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -16,6 +16,13 @@ MESSAGE_OVERHEAD: Final = 16
 IMAGE_TOKENS: Final = 2_048
 # Output bound where neither the request nor the model names one.
 DEFAULT_OUTPUT_TOKENS: Final = 4_096
+# Fields that no model reads.
+NOT_READ: Final = frozenset(
+    {"model", "user", "metadata", "service_tier", "stream_options", "safety_identifier", "prompt_cache_key"}
+)
+# Below the others: closed lists and identifiers, and media, which are addresses or bytes and no text.
+PLAIN_KEYS: Final = frozenset({"role", "type", "id", "tool_call_id", "call_id", "detail", "format"})
+MEDIA: Final = frozenset({"image_url", "input_audio", "file", "audio"})
 # Fields that do not change the answer, so they are no part of its identity.
 NOT_IDENTITY: Final = frozenset({"stream", "stream_options", "user", "metadata", "store", "service_tier", "model"})
 
@@ -75,16 +82,32 @@ def _listed(body: dict[str, Any]) -> Iterator[tuple[list[Any], int]]:
 
 
 def texts(body: dict[str, Any]) -> list[str]:
-    """Every text a model will read, in order."""
+    """The contents that a model will read, in order: what bounds its tokens."""
     return [h[f] for h, f in _places(body)] + [values[i] for values, i in _listed(body)]
 
 
-def rewrite(body: dict[str, Any], change: Callable[[str], str]) -> None:
-    """Replace every text a model will read by `change(text)`, in place."""
-    for holder, field in _places(body):
-        holder[field] = change(holder[field])
-    for values, i in _listed(body):
-        values[i] = change(values[i])
+def readable(body: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """(holder, key) of every string of which a model may come to read a part: what is moderated.
+
+    That is more than the contents: names, tool calls, descriptions of tools, schemas, predictions.
+    """
+    for field, value in body.items():
+        if field in NOT_READ:
+            continue
+        if isinstance(value, str):
+            yield body, field
+        elif isinstance(value, dict | list):
+            yield from _strings(value)
+
+
+def _strings(holder: Any) -> Iterator[tuple[Any, Any]]:
+    items = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+    for key, value in items:
+        if isinstance(value, str):
+            if key not in PLAIN_KEYS:
+                yield holder, key
+        elif isinstance(value, dict | list) and key not in MEDIA:
+            yield from _strings(value)
 
 
 def validate(body: dict[str, Any], endpoint: str, model: Model) -> None:
@@ -154,8 +177,11 @@ def cacheable(body: dict[str, Any], asked: str) -> bool:
     return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
 
 
-def cache_key(body: dict[str, Any], endpoint: str, model: str) -> str:
-    """Identity of the answer within a tenant: model, every message, every parameter that may change it."""
+def cache_key(body: dict[str, Any], endpoint: str, model: str, rules: str = "") -> str:
+    """Identity of the answer within a tenant: model, every message, every parameter that may change it.
+
+    `rules` names what judges prompts and answers: one let through by others must be looked at anew.
+    """
     same = {k: v for k, v in body.items() if k not in NOT_IDENTITY}
-    text = orjson.dumps([endpoint, model, same], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([endpoint, model, rules, same], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=20).hexdigest()

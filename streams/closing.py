@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from schemas.config import Rule
+from schemas.config import Cache, Rule
 from schemas.records import Cached, Completion, Open, Request
-from streams import emission, ledger
-from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, price_of, waste
-from streams.ledger import Hold, Need
+from streams import emission, ledger, quota
+from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, waste
+from streams.ledger import Hold, Need, Tokens
 from streams.moderation import Moderator
 from streams.state import Tenant
 
 Emits = list[Emit]
 
-ANSWER_TTL_MS: Final = 3_600_000
+# A larger answer is not kept for others: it would be read and written whole at each hit.
+MAX_CACHED_BYTES: Final = 256 * 1024
 MAX_FOLLOWERS: Final = 1_000
 # Outcomes whose tokens reached the caller or were spent at the caller's wish; others are nobody's to pay.
 BILLED: Final = frozenset({"ok", "blocked", "cancelled", "interrupted"})
 # Statuses that use up one of a limit on requests even when no token was spent.
 COUNTED: Final = frozenset({"completed", "blocked", "interrupted"})
+# Statuses that are as true of an identical request as of the one that ran.
+SHARED: Final = frozenset({"completed", "blocked", "refused"})
+NONE: Final = Tokens(0, 0)
 PERSONAL: Final = Moderator(
     tuple(Rule(id=kind, detect=kind, action="mask") for kind in ("credit_card", "email", "iban"))
 )
@@ -46,11 +50,11 @@ def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
 
 def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: Bill | None = None) -> None:
     """End a request: settle its holds, write its outcome, leave those it follows, forget it as a leader."""
-    bill = bill or Bill(price=price_of(o))
+    bill = bill or Bill(price=quota.price_of(o))
     if o["phase"] == "following":
         unfollow(tenant, o)
     elif o["phase"] == "deferred":
-        tenant.release_bytes(len(o["body"]))
+        tenant.deferral.shrink(len(o["body"]))
     if v.status != "completed":
         forget_leader(tenant, o)
     if o["holds"]:
@@ -59,7 +63,7 @@ def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: 
         holds = [Hold(h["limit"], h["window"], h["amount"]) for h in o["holds"]]
         tenant.accounts = ledger.settle(tenant.accounts, holds, spent)
     if bill.debt_tokens:
-        tenant.owe(bill.debt_tokens)
+        tenant.debt += bill.debt_tokens
     store = tenant.policy.document.store if tenant.policy else "full"
     emits += outcome(tenant.name, o, v, bill, now_ms, emission.kept(v.body, store, PERSONAL))
     reply = _kept_reply(v) if o["repeatable"] else b""
@@ -73,26 +77,51 @@ def complete(tenant: Tenant, o: Open, c: Completion, now_ms: int, emits: Emits) 
     for finding in c["findings"]:
         emits.append(audit(tenant.name, o["request_id"], "response", dict(finding), rules, now_ms))
     v = verdict_of(o, c)
+    bill = Bill(price=quota.price_of(o))
     if c["outcome"] in BILLED:
         bill = bill_of(o, c)
-    else:
-        bill = Bill(price=price_of(o))
-        if (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(c["attempt"], now_ms):
-            emits.append(waste(tenant.name, c, "failed", now_ms))
-    followers = o["followers"]
-    shared = v.status in ("completed", "blocked", "refused")
-    close(tenant, o, v, now_ms, emits, bill)
+    elif (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(f"attempt {c['attempt']}", now_ms):
+        emits.append(waste(tenant.name, c, "failed", now_ms))
+    end_with_followers(tenant, o, v, now_ms, emits, bill, tokens_of(c))
     if o["cache_key"] and v.status == "completed":
-        entry: Any = {"leader": "", "expires_at": now_ms + ANSWER_TTL_MS, "http_status": v.http_status, "body": v.body}
-        tenant.put_cached(o["cache_key"], entry)
-    if shared:
-        o["followers"] = []
-        for follower in followers:
-            f = tenant.open(follower)
-            if f is not None and f["phase"] == "following":
-                f["phase"], f["leader"] = "ending", ""
-                cache = "none" if v.status == "refused" else "follower"
-                close(tenant, f, v._replace(cache=cache, attempt=None, headers=None), now_ms, emits)
+        keep_answer(tenant, o, c, now_ms)
+
+
+def end_with_followers(
+    tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: Bill | None = None, spent: Tokens = NONE
+) -> None:
+    """End a request, and those who follow it with the same verdict if it is one that can be shared."""
+    followers = o["followers"]
+    close(tenant, o, v, now_ms, emits, bill)
+    if v.status not in SHARED:
+        return
+    o["followers"] = []
+    shown = v._replace(cache="none" if v.status == "refused" else "follower", attempt=None, headers=None)
+    for request_id in followers:
+        f = tenant.open(request_id)
+        if f is not None and f["phase"] == "following":
+            f["phase"], f["leader"] = "ending", ""
+            cost = quota.cost_of(f, spent, "follower") if v.status != "refused" else 0
+            close(tenant, f, shown, now_ms, emits, Bill(cost_micros=cost, price=quota.price_of(f)))
+
+
+def keep_answer(tenant: Tenant, o: Open, c: Completion, now_ms: int) -> None:
+    """Remember the answer for requests of the same identity."""
+    limits = tenant.policy.document.cache if tenant.policy else Cache(ttl_s=0)
+    if limits.ttl_s and len(c["body"]) <= MAX_CACHED_BYTES:
+        answer: Cached = {
+            "leader": "",
+            "expires_at": now_ms + limits.ttl_s * 1_000,
+            "http_status": c["http_status"],
+            "body": c["body"],
+            "input_tokens": c["input_tokens"],
+            "output_tokens": c["output_tokens"],
+            "cached_tokens": c["cached_tokens"],
+            "reasoning_tokens": c["reasoning_tokens"],
+        }
+        tenant.answers.keep(o["cache_key"], answer, limits, now_ms)
+    else:
+        tenant.answers.drop(o["cache_key"])
 
 
 def verdict_of(o: Open, c: Completion) -> Verdict:
@@ -124,10 +153,14 @@ def error_of(body: bytes) -> tuple[str, str]:
 
 def bill_of(o: Open, c: Completion) -> Bill:
     """What a completion costs its request, in the engine's own counts."""
-    price = price_of(o)
     used_in, used_out = c["input_tokens"], c["output_tokens"]
     debt = max(0, used_in - o["input_bound"]) + max(0, used_out - o["output_bound"])
-    return Bill(used_in, used_out, debt, ledger.cost_micros(price, used_in, used_out), price)
+    return Bill(used_in, used_out, debt, quota.cost_of(o, tokens_of(c), "miss"), quota.price_of(o))
+
+
+def tokens_of(c: Completion) -> Tokens:
+    """The engine's counts."""
+    return Tokens(c["input_tokens"], c["output_tokens"], c["cached_tokens"], c["reasoning_tokens"])
 
 
 # leaders and followers
@@ -136,22 +169,23 @@ def bill_of(o: Open, c: Completion) -> Bill:
 def leader_of(tenant: Tenant, known: Cached | None) -> Open | None:
     """The running request whose answer will be that of a cache entry, if it may take another follower."""
     o = tenant.open(known["leader"]) if known is not None and known["leader"] else None
-    return o if o is not None and o["phase"] == "running" and len(o["followers"]) < MAX_FOLLOWERS else None
+    return (
+        o if o is not None and o["phase"] in ("running", "guarding") and len(o["followers"]) < MAX_FOLLOWERS else None
+    )
 
 
 def lead(tenant: Tenant, o: Open, known: Cached | None) -> None:
     """From now on identical requests follow this one, unless they follow another already (`known` is their entry)."""
     if o["cache_key"] and leader_of(tenant, known) is None:
-        entry: Any = {"leader": o["request_id"], "expires_at": 0, "http_status": 0, "body": b""}
-        tenant.put_cached(o["cache_key"], entry)
+        tenant.answers.lead(o["cache_key"], o["request_id"])
 
 
 def forget_leader(tenant: Tenant, o: Open) -> None:
     """Nobody shall follow this request any more."""
     if o["cache_key"]:
-        known = tenant.cached(o["cache_key"])
+        known = tenant.answers.get(o["cache_key"])
         if known is not None and known["leader"] == o["request_id"]:
-            tenant.drop_cached(o["cache_key"])
+            tenant.answers.drop(o["cache_key"])
 
 
 def follow(tenant: Tenant, o: Open, leader: Open) -> None:

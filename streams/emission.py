@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -14,7 +12,8 @@ from schemas.config import Price
 from schemas.records import Completion, Open
 from streams.moderation import Moderator
 
-WORK_PARTITIONS: Final = 4
+# What is put behind a request's id to name its copy for a shadow model.
+SHADOW_SUFFIX: Final = "~shadow"
 
 
 class Emit(NamedTuple):
@@ -49,7 +48,9 @@ class Bill(NamedTuple):
     price: Price = Price()
 
 
-EXACTLY_ONCE: Final = frozenset({topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE})
+EXACTLY_ONCE: Final = frozenset(
+    {topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS}
+)
 
 
 def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
@@ -84,44 +85,6 @@ def ended(status: str, *, batch: bool, attempt: Completion | None = None) -> Ver
     }[status]
     body = error_body(message, "server_error", code)
     return Verdict(status, http_status, body, error_code=code, error_message=message, attempt=attempt)
-
-
-@cache
-def slot_keys(slots: int) -> tuple[str, ...]:
-    """One key for each of the first `slots` partitions of a work topic, under Kafka's default partitioner."""
-    found: dict[int, str] = {}
-    candidate = 0
-    while len(found) < WORK_PARTITIONS:
-        key = f"slot-{candidate}"
-        found.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % WORK_PARTITIONS, key)
-        candidate += 1
-    return tuple(found[p] for p in range(min(slots, WORK_PARTITIONS)))
-
-
-def work_key(request_id: str, concurrency: int) -> str:
-    """Key of a work record: spreads over the partitions that have a slot of the pool's concurrency."""
-    keys = slot_keys(concurrency)
-    return keys[zlib.crc32(request_id.encode()) % len(keys)]
-
-
-def murmur2(data: bytes) -> int:
-    """Murmur2 as Kafka's default partitioner computes it, as an unsigned 32-bit integer."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = (0x9747B28C ^ len(data)) & mask
-    end = len(data) - len(data) % 4
-    for i in range(0, end, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = h * m & mask ^ k
-    if end < len(data):
-        h = (h ^ int.from_bytes(data[end:], "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15
-
-
-def price_of(o: Open) -> Price:
-    """The price decided at admission."""
-    return Price(**orjson.loads(o["price"])) if o["price"] else Price()
 
 
 def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: str) -> list[Emit]:
@@ -200,6 +163,8 @@ def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str
         "precision": a["precision"] if a else "",
         "worker": a["worker"] if a else "",
         "policy_version": o["policy_version"],
+        "route_step": o["step"] if a else 0,
+        "cohort": o["cohort"],
     }
 
 
@@ -245,37 +210,30 @@ def audit(tenant: str, request_id: str, stage: str, found: Mapping[str, Any], ru
     return Emit(topics.AUDIT, tenant, "Audit", record)
 
 
+def shadow(tenant: str, c: Completion, stored: str, now_ms: int) -> Emit:
+    """A Shadow record: what a shadow model answered, `stored` being the body the lake may keep."""
+    record = {
+        "request_id": c["request_id"].removesuffix(SHADOW_SUFFIX),
+        "tenant": tenant,
+        "model": c["shadow_of"],
+        "shadow_model": c["model"],
+        "pool": c["pool"],
+        "outcome": c["outcome"],
+        "http_status": c["http_status"],
+        "body": stored,
+        "input_tokens": c["input_tokens"],
+        "output_tokens": c["output_tokens"],
+        "first_token_ms": max(0, c["first_token_at"] - c["started_at"]),
+        "total_ms": max(0, c["finished_at"] - c["started_at"]),
+        "at": now_ms,
+    }
+    return Emit(topics.SHADOWS, tenant, "Shadow", record)
+
+
 def control(tenant: str, request_id: str, reason: str, now_ms: int) -> Emit:
     """A Control record: workers stop the request or do not start it."""
     record = {"tenant": tenant, "request_id": request_id, "reason": reason, "at": now_ms}
     return Emit(topics.CONTROL, request_id, "Control", record)
-
-
-def work(tenant: str, o: Open, concurrency: int, rules: str, start_by_ms: int, now_ms: int) -> Emit:
-    """A Work record for the pool at the request's step. Token limits ride along, so that a worker needs no policy."""
-    pool = o["route"][o["step"]]
-    record = {
-        "tenant": tenant,
-        "request_id": o["request_id"],
-        "pool": pool,
-        "lane": o["lane"],
-        "step": o["step"],
-        "endpoint": o["endpoint"],
-        "model": o["model"],
-        "body": o["body"],
-        "stream": o["stream"],
-        "reply_to": o["reply_to"][0] if o["reply_to"] else "",
-        "max_input_tokens": o["max_input_tokens"],
-        "max_output_tokens": o["output_bound"],
-        "admitted_at": now_ms,
-        "start_by": start_by_ms,
-        "deadline": o["deadline"],
-        "rules": rules,
-        "announce": o["stream"] or o["step"] + 1 < len(o["route"]),
-        "batch_id": o["batch_id"],
-        "line": o["line"],
-    }
-    return Emit(topics.work(pool, o["lane"]).name, work_key(o["request_id"], concurrency), "Work", record)
 
 
 def kept(body: bytes, store: str, masker: Moderator) -> str:

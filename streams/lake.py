@@ -29,6 +29,8 @@ TABLES: Final = (
     Table(topics.RESPONSES, "Response", "completed_at"),
     Table(topics.AUDIT, "Audit", "at"),
     Table(topics.WASTE, "Waste", "at"),
+    Table(topics.CREDITS, "Credit", "at"),
+    Table(topics.SHADOWS, "Shadow", "at"),
 )
 
 # Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.
@@ -149,7 +151,6 @@ def settings() -> dict[str, str]:
     """What the job needs of Flink wherever it runs. Where checkpoints lie is the cluster's choice."""
     return {
         "pipeline.name": "lake",
-        "parallelism.default": "1",
         "table.local-time-zone": "UTC",
         # Uids from the plan, in the order of the statements: a restore finds its state; add tables at the end.
         "table.exec.uid.generation": "ALWAYS",

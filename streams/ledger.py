@@ -8,12 +8,16 @@ window is over, neither it nor its settlement counts any more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.config import Limit, Price
 from streams import windows
 
-MILLION = 1_000_000
+MILLION: Final = 1_000_000
+# Of a whole price: percent of the lane times percent of the cache state.
+WHOLE: Final = 100 * 100
+# The account of a prepaid balance. No limit that an operator writes has this id: a cost always has a window.
+PREPAID: Final = "cost_micros/now//"
 
 
 class Account(NamedTuple):
@@ -72,14 +76,44 @@ class Never(NamedTuple):
 Accounts = Mapping[str, Account]
 
 
-def cost_micros(price: Price, input_tokens: int, output_tokens: int) -> int:
+class Tokens(NamedTuple):
+    """An engine's counts; `cached` are of the input, `reasoning` of the output."""
+
+    input: int
+    output: int
+    cached: int = 0
+    reasoning: int = 0
+
+
+def share_of(price: Price, lane: str, cache: str) -> int:
+    """What part of the whole price (WHOLE) a request of this lane pays whose answer is a miss, hit or follower."""
+    percent = {"hit": price.hit_percent, "follower": price.follower_percent}.get(cache, 100)
+    return percent * (price.batch_percent if lane == "batch" else 100)
+
+
+def cost_micros(price: Price, tokens: Tokens, share: int = WHOLE) -> int:
     """Cost in micro-units, rounded half up."""
-    return (input_tokens * price.input + output_tokens * price.output + MILLION // 2) // MILLION
+    # An engine that miscounts must not make a negative amount of the rest.
+    cached, reasoning = min(tokens.cached, tokens.input), min(tokens.reasoning, tokens.output)
+    whole = (
+        (tokens.input - cached) * price.input
+        + cached * (price.input if price.cached_input is None else price.cached_input)
+        + (tokens.output - reasoning) * price.output
+        + reasoning * (price.output if price.reasoning is None else price.reasoning)
+    )
+    return (whole * share + MILLION * WHOLE // 2) // (MILLION * WHOLE)
 
 
-def applying(limits: Iterable[Limit], key_id: str, model: str, requested: str) -> list[Limit]:
-    """The limits that count a request of this key for this model."""
-    return [x for x in limits if x.key in ("", key_id) and x.model in ("", model, requested)]
+def cost_bound(price: Price, input_tokens: int, output_tokens: int, share: int = WHOLE) -> int:
+    """The most that so many tokens can cost, whatever part of them is cached or reasoning, rounded up."""
+    dearest_in, dearest_out = max(price.input, price.cached_input or 0), max(price.output, price.reasoning or 0)
+    whole = (input_tokens * dearest_in + output_tokens * dearest_out) * share
+    return -(-whole // (MILLION * WHOLE))
+
+
+def balance(credited_micros: int) -> Limit:
+    """The limit that a prepaid balance is: all that was ever credited, in one window without end."""
+    return Limit(on="cost_micros", max=credited_micros)
 
 
 def current(accounts: Accounts, limit: Limit, now_ms: int) -> Account:
@@ -101,7 +135,9 @@ def reserve(accounts: Accounts, limits: Iterable[Limit], need: Need, now_ms: int
         account = current(accounts, limit, now_ms)
         if account.spent + account.held + amount > limit.max:
             until = windows.end_of(limit.per, now_ms)
-            verdict = Never(limit, until) if amount > limit.max else Wait(limit, until)
+            # A balance may still be filled up; a window never grows.
+            never = amount > limit.max and limit.id != PREPAID
+            verdict = Never(limit, until) if never else Wait(limit, until)
             if refusal is None or (isinstance(verdict, Never), until) > (isinstance(refusal, Never), refusal.until_ms):
                 refusal = verdict
             continue

@@ -6,10 +6,12 @@ import hashlib
 from typing import Final, NamedTuple
 
 from schemas import config
-from schemas.config import Limit, Model, PolicyDocument, Pool
+from schemas.config import Limit, Model, PolicyDocument, Pool, Share
 from streams.moderation import Moderator
 
 DEFAULT_ALIAS: Final = "default"
+# Combinations of key and model whose limits are kept at hand; callers choose names of models.
+MOST_APPLYING: Final = 4_096
 
 
 class Target(NamedTuple):
@@ -18,6 +20,7 @@ class Target(NamedTuple):
     name: str
     model: Model
     pools: list[Pool]
+    cohort: str = ""
 
 
 class Policy:
@@ -27,6 +30,7 @@ class Policy:
         self.document: PolicyDocument = config.decode_policy(text)
         self.moderator = Moderator(self.document.rules)
         self.limits: tuple[Limit, ...] = self.document.limits
+        self._applying: dict[tuple[str, str, str], list[Limit]] = {}
 
     @property
     def version(self) -> str:
@@ -38,6 +42,12 @@ class Policy:
         """Content hash of the rules for answers; empty if none looks at answers."""
         return self.document.rules_hash if self.moderator.applies("response") else ""
 
+    @property
+    def judges(self) -> str:
+        """Names what judges prompts and answers."""
+        guard = self.document.guard
+        return f"{self.document.rules_hash}/{guard.pool if guard else ''}"
+
     def resolve(self, requested: str, sides: dict[str, str]) -> Target | None:
         """The model meant by `requested` (a model, an alias, or empty for the default); None if there is none.
 
@@ -46,20 +56,36 @@ class Policy:
         name = requested or DEFAULT_ALIAS
         name = self.document.aliases.get(name, name)
         model = self.document.models.get(name)
+        cohort = ""
         if model is not None and model.split:
-            name = split(name, model, sides[model.sticky])
+            share = split(name, model, sides[model.sticky])
+            name, cohort = share.model, share.cohort or share.model
             model = self.document.models.get(name)
         if model is None:
             return None
-        return Target(name, model, [self.document.pools[p] for p in model.route])
+        return Target(name, model, [self.document.pools[p] for p in model.route], cohort)
+
+    def applying(self, key_id: str, model: str, requested: str) -> list[Limit]:
+        """The limits that count a request of this key for this model. The caller changes nothing of it."""
+        known = self._applying.get((key_id, model, requested))
+        if known is None:
+            if len(self._applying) >= MOST_APPLYING:
+                self._applying.clear()
+            known = [x for x in self.limits if x.key in ("", key_id) and x.model in ("", model, requested)]
+            self._applying[key_id, model, requested] = known
+        return known
 
 
-def split(name: str, model: Model, side: str) -> str:
-    """The share that `side` falls into: by SHA-256, so the same side always falls the same way."""
-    total = sum(s.weight for s in model.split)
-    point = int.from_bytes(hashlib.sha256(f"{name}\n{side}".encode()).digest()[:8], "big") % total
+def point(name: str, side: str, total: int) -> int:
+    """Where `side` falls among `total` points, by SHA-256: the same side always falls the same way."""
+    return int.from_bytes(hashlib.sha256(f"{name}\n{side}".encode()).digest()[:8], "big") % total
+
+
+def split(name: str, model: Model, side: str) -> Share:
+    """The share that `side` falls into."""
+    at = point(name, side, sum(s.weight for s in model.split))
     for share in model.split:
-        if point < share.weight:
-            return share.model
-        point -= share.weight
+        if at < share.weight:
+            return share
+        at -= share.weight
     raise AssertionError("the point lies below the total weight")

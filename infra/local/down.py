@@ -19,7 +19,7 @@ from infra.local.supervisor import Supervisor, socket_path
 SAVEPOINT_TIMEOUT_S: Final = 30
 POLL_S: Final = 0.2
 OURS: Final = [service.name for service in services.OURS if service.name != "jobs"]
-FLINK: Final = ["taskmanager", "jobmanager"]
+FLINK: Final = ["taskmanager", services.SECOND, "jobmanager"]
 
 
 def save(settings: Settings, name: str) -> None:

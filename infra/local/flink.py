@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,12 @@ logger.hadoop.level = ERROR
 """
 
 
+# Slots of a TaskManager.
+SLOTS: Final = 2
+HEARTBEAT_TIMEOUT_MS: Final = 8_000
+_NONE: Final[Mapping[str, int]] = {}
+
+
 def folder(settings: Settings) -> Path:
     """Where Flink keeps this stack's configuration, checkpoints and savepoints."""
     return settings.home / "flink"
@@ -62,12 +68,14 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         **_addresses(settings),
         **_memory(settings),
-        "taskmanager.numberOfTaskSlots": 2,
-        "parallelism.default": 1,
+        # One for each job: two slots of Python in one process would share one interpreter lock.
+        "taskmanager.numberOfTaskSlots": SLOTS,
+        "taskmanager.load-balance.mode": "SLOTS",
+        "parallelism.default": settings.taskmanagers,
         "env.java.opts.all": java_options(settings),
         # A killed TaskManager is noticed by its refused connection; the timeout is for one that hangs.
         "heartbeat.interval": 1000,
-        "heartbeat.timeout": 8000,
+        "heartbeat.timeout": HEARTBEAT_TIMEOUT_MS,
         "heartbeat.rpc-failure-threshold": 2,
         "cluster.registration.initial-timeout": 100,
         "cluster.registration.max-timeout": 1000,
@@ -108,8 +116,6 @@ def _addresses(settings: Settings) -> dict[str, Any]:
         "blob.server.port": ports["FLINK blobs"],
         "taskmanager.host": settings.host("TASKMANAGER"),
         "taskmanager.bind-host": settings.bind,
-        "taskmanager.rpc.port": ports["FLINK taskmanager"],
-        "taskmanager.data.port": ports["FLINK data"],
     }
 
 
@@ -186,10 +192,11 @@ def _jvm(settings: Settings, process: str, heap: str, *rest: str) -> list[str]:
     return java.command(settings, heap, *options, "-cp", classpath, *rest)
 
 
-def _main(settings: Settings, process: str, name: str) -> list[str]:
+def _main(settings: Settings, process: str, name: str, own: Mapping[str, int] = _NONE) -> list[str]:
     options = {
         "metrics.internal.query-service.port": settings.ports()[f"FLINK metrics of the {process}"],
         "io.tmp.dirs": temporary(settings, process),
+        **own,
     }
     dynamic = [word for key, value in options.items() for word in ("-D", f"{key}={value}")]
     return [f"org.apache.flink.runtime.{name}", "--configDir", str(folder(settings) / "conf"), *dynamic]
@@ -201,12 +208,19 @@ def jobmanager(settings: Settings) -> list[str]:
     return _jvm(settings, "jobmanager", settings.values["MILLRACE_JOBMANAGER_HEAP"], java.FIRST_COMPILER, *main)
 
 
-def taskmanager(settings: Settings) -> list[str]:
-    """The TaskManager's command line. Its heap is Flink's own 128 MiB and that of the tasks."""
+def taskmanager(settings: Settings, process: str = "taskmanager", data: str = "FLINK data") -> list[str]:
+    """A TaskManager's command line. Its heap is Flink's own 128 MiB and that of the tasks. `data` names its port."""
     heap = f"{128 + mebibytes(settings.values['MILLRACE_TASKMANAGER_HEAP'])}m"
     limits = ["-XX:MaxDirectMemorySize=256m", "-XX:MaxMetaspaceSize=256m"]
-    main = _main(settings, "taskmanager", "taskexecutor.TaskManagerRunner")
-    return _jvm(settings, "taskmanager", heap, *limits, *main)
+    ports = settings.ports()
+    own = {"taskmanager.rpc.port": ports[f"FLINK {process}"], "taskmanager.data.port": ports[data]}
+    main = _main(settings, process, "taskexecutor.TaskManagerRunner", own)
+    return _jvm(settings, process, heap, *limits, *main)
+
+
+def second_taskmanager(settings: Settings) -> list[str]:
+    """The same on ports of its own."""
+    return taskmanager(settings, "taskmanager-2", "FLINK data of taskmanager-2")
 
 
 def mebibytes(size: str) -> int:

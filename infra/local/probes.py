@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Final
 
+from infra.local import flink
 from infra.local.rest import Rest, Unreachable
 from infra.local.settings import HOST, Settings
 
@@ -59,7 +60,7 @@ def _jobmanager(settings: Settings) -> bool:
 
 def _taskmanager(settings: Settings) -> bool:
     try:
-        return Rest(settings.url("FLINK"), 2).slots() >= 2
+        return Rest(settings.url("FLINK"), 2).slots() >= flink.SLOTS * settings.taskmanagers
     except Unreachable:
         return False
 
@@ -88,6 +89,7 @@ PROBES: Final[dict[str, Probe]] = {
     "registry": _registry,
     "jobmanager": _jobmanager,
     "taskmanager": _taskmanager,
+    "taskmanager-2": _taskmanager,
     "s3": _s3,
     "redis": _redis,
     "gateway": _gateway,

@@ -52,6 +52,13 @@ class Rest:
         """Checkpoints the job has completed since it was submitted."""
         return int(self._call("GET", f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
+    def last_checkpoint(self, name: str) -> dict[str, Any]:
+        """Flink's account of the newest checkpoint of the running job called `name`; empty if there is none."""
+        for job in self._call("GET", "/jobs/overview")["jobs"]:
+            if job["name"] == name and job["state"] == "RUNNING":
+                return self._call("GET", f"/jobs/{job['jid']}/checkpoints")["latest"]["completed"] or {}
+        return {}
+
     def exception(self, job_id: str) -> str:
         """First line of the exception that last failed the job, or nothing."""
         entries = self._call("GET", f"/jobs/{job_id}/exceptions?maxExceptions=1")["exceptionHistory"]["entries"]

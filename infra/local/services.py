@@ -39,6 +39,7 @@ def _module(name: str) -> Command:
     return lambda settings: [str(settings.venv / "bin" / "python"), "-m", name]
 
 
+SECOND: Final = "taskmanager-2"
 WORKERS: Final = ("worker-1", "worker-2")
 PARTS: Final = (
     Service("kafka", kafka.command, ("KAFKA", "KAFKA controller"), kafka.prepare, stop_s=30),
@@ -57,6 +58,14 @@ PARTS: Final = (
         flink.fresh("taskmanager"),
         flink.environment,
     ),
+    # Only where MILLRACE_TASKMANAGERS asks for it.
+    Service(
+        SECOND,
+        flink.second_taskmanager,
+        ("FLINK taskmanager-2", "FLINK data of taskmanager-2", "FLINK metrics of the taskmanager-2"),
+        flink.fresh(SECOND),
+        flink.environment,
+    ),
     Service("s3", storage.s3_command, ("S3",), storage.s3_prepare),
     Service("redis", storage.redis_command, ("REDIS",), storage.redis_prepare),
 )
@@ -72,3 +81,8 @@ OURS: Final = (
 )
 ALL: Final = (*PARTS, *OURS)
 BY_NAME: Final = {service.name: service for service in ALL}
+
+
+def of(settings: Settings) -> tuple[Service, ...]:
+    """The services of this stack."""
+    return tuple(service for service in ALL if service.name != SECOND or settings.taskmanagers > 1)

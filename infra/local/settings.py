@@ -42,7 +42,9 @@ class Settings:
         return settings
 
     def check(self) -> None:
-        """Raises Trouble unless every port is a port and no two are the same."""
+        """Raises Trouble unless every port is a port, no two are the same, and there are one or two TaskManagers."""
+        if self.values["MILLRACE_TASKMANAGERS"] not in ("1", "2"):
+            raise Trouble(f"MILLRACE_TASKMANAGERS is {self.values['MILLRACE_TASKMANAGERS']!r}: give 1 or 2")
         taken: dict[int, str] = {}
         for name, port in self.ports().items():
             if not 1 <= port <= 65535:
@@ -61,6 +63,11 @@ class Settings:
     def host(self, name: str) -> str:
         """Where the part called `name` is reached, such as KAFKA; a name of the network in docker compose."""
         return self.values[f"MILLRACE_{name}_HOST"]
+
+    @property
+    def taskmanagers(self) -> int:
+        """How many TaskManagers run; each job has as many parallel parts."""
+        return int(self.values["MILLRACE_TASKMANAGERS"])
 
     @property
     def bind(self) -> str:
@@ -86,6 +93,11 @@ class Settings:
     def ports(self) -> dict[str, int]:
         """Every port this stack listens on, by what it is for: the seven, and those derived from them."""
         flink = self.port("FLINK")
+        second = {
+            "FLINK taskmanager-2": flink + 76,
+            "FLINK data of taskmanager-2": flink + 77,
+            "FLINK metrics of the taskmanager-2": flink + 78,
+        }
         return {
             **{name: self.port(name) for name in NAMES},
             "KAFKA controller": self.port("KAFKA") + 50,
@@ -97,6 +109,7 @@ class Settings:
             "FLINK data": flink + 73,
             "FLINK metrics of the jobmanager": flink + 74,
             "FLINK metrics of the taskmanager": flink + 75,
+            **(second if self.taskmanagers > 1 else {}),
         }
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from infra.local import services
 from infra.local.jobs import JOBS, Snapshots
 from infra.local.rest import Rest, Unreachable
 from infra.local.services import BY_NAME
@@ -27,7 +28,8 @@ def status(settings: Settings) -> None:
     supervisor = Supervisor(settings)
     running = {p.name: p for p in supervisor.processes()} if supervisor.alive() else {}
     ports = settings.ports()
-    for name, service in BY_NAME.items():
+    for service in services.of(settings):
+        name = service.name
         process = running.get(name)
         alive = process is not None and process.pid > 0
         state = process.state.lower() if process else "stopped"

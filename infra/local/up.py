@@ -36,7 +36,7 @@ class Starter:
 
     def __init__(self, settings: Settings, only: Sequence[str] = ()) -> None:
         self._settings = settings
-        self._wanted = set(only) or set(services.BY_NAME)
+        self._wanted = set(only) or {service.name for service in services.of(settings)}
         self._supervisor = Supervisor(settings)
 
     def run(self) -> None:

@@ -6,6 +6,8 @@ locals {
     responses = "response"
     audit     = "audit"
     waste     = "waste"
+    credits   = "credit"
+    shadows   = "shadow"
   }
 
   glue_types = {

@@ -1,6 +1,7 @@
 """Submitting batches through the SDK."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import openai
@@ -10,16 +11,24 @@ from tests.e2e.stack import eventually
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
-def submit(client: openai.OpenAI, texts: list[str], *, model: str = "echo", window: str = "24h", **body: Any) -> Any:
-    """A batch of one chat line per text, custom ids c0, c1, ..."""
+def submit(
+    client: openai.OpenAI,
+    texts: list[str],
+    *,
+    model: str = "echo",
+    window: str = "24h",
+    each: Sequence[dict[str, Any]] = (),
+    **body: Any,
+) -> Any:
+    """A batch of one chat line per text, custom ids c0, c1, ...; `each` adds to the body of each line."""
     lines = (
         {
             "custom_id": f"c{i}",
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": {"model": model, "messages": [{"role": "user", "content": text}], **body},
+            "body": {"model": model, "messages": [{"role": "user", "content": text}], **body, **more},
         }
-        for i, text in enumerate(texts)
+        for i, (text, more) in enumerate(zip(texts, each or [{}] * len(texts), strict=True))
     )
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
     file = client.files.create(file=("input.jsonl", content), purpose="batch")

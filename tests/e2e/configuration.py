@@ -1,16 +1,29 @@
 """What the stack under test is configured with."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 BUDGET = 40
+# Calls that the tenant of one cell of the fault matrix may make.
+CELL_CALLS = 12
+# Requests that a tenant may make in a minute, and calls in a month, while the stack is stopped and started.
+A_MINUTE, CARRIED = 25, 60
+CARRIERS = ("carried-0", "carried-1", "carried-2", "carried-3")
+UPGRADED = ("upgraded-0", "upgraded-1")
+KEY_ENV = "E2E_UPSTREAM_KEY"
 
 
 def tenant(name: str, **more: Any) -> dict[str, Any]:
     return {"keys": [{"name": "k", "key": f"mr-{name}"}], "limits": [], **more}
 
+
+CARRIED_LIMITS = [
+    {"on": "requests", "per": "month", "max": CARRIED, "model": "echo"},
+    {"on": "requests", "per": "minute", "max": A_MINUTE, "model": "slow"},
+]
 
 DOCUMENT: dict[str, Any] = {
     "tenants": {
@@ -20,11 +33,20 @@ DOCUMENT: dict[str, Any] = {
         "budget": tenant("budget", limits=[{"on": "requests", "per": "day", "max": BUDGET}]),
         "purse": tenant("purse", limits=[{"on": "total_tokens", "per": "day", "max": 1_000}]),
         "chaos": tenant("chaos", limits=[{"on": "requests", "per": "month", "max": 100_000}], moderation="rules"),
+        "wallet": tenant("wallet", limits=[{"on": "cost_micros", "per": "day", "max": 2_000}]),
+        "probe": tenant("probe"),
+        "relayed": tenant("relayed"),
+        "leaky": tenant("leaky"),
+        "splitter": tenant("splitter"),
+        "guarded": tenant("guarded", guard={"pool": "judge", "message": "Judged."}),
+        "prepaid": tenant("prepaid", prepaid=True),
+        **{name: tenant(name, limits=CARRIED_LIMITS) for name in (*CARRIERS, *UPGRADED)},
         "ops": tenant("ops") | {"keys": [{"name": "root", "key": "mr-ops", "roles": ["admin"]}]},
     },
     "pools": {
         "local": {"engine": "llama", "model": "smollm2-135m", "concurrency": 8},
         "echo": {"engine": "echo", "concurrency": 256},
+        "judge": {"engine": "echo", "concurrency": 16},
         # Slow enough that much is in flight whenever something is killed.
         "slow": {"engine": "echo", "concurrency": 24, "first_token_ms": 200, "token_ms": 60},
     },
@@ -36,6 +58,12 @@ DOCUMENT: dict[str, Any] = {
             "price": {"version": "2026-11", "input": 50000, "output": 200000},
         },
         "echo": {"route": ["echo"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
+        "echo-b": {"route": ["echo"]},
+        "ab": {
+            "split": [{"model": "echo", "weight": 90, "cohort": "A"}, {"model": "echo-b", "weight": 10, "cohort": "B"}],
+            "sticky": "user",
+        },
+        "shadowed": {"route": ["echo"], "shadow": {"model": "echo-b"}},
         "slow": {"route": ["slow"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
     },
     "aliases": {"default": "echo"},
@@ -61,7 +89,24 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def write(folder: Path, document: dict[str, Any] = DOCUMENT) -> Path:
+def document(mortal: str, telltale: str, cells: Iterable[str]) -> dict[str, Any]:
+    """The same with two upstreams at these addresses, and a tenant of CELL_CALLS for each cell of the fault matrix."""
+    limits = [{"on": "requests", "per": "month", "max": CELL_CALLS}]
+    pools = {
+        "mortal": {"engine": "openai", "base_url": mortal, "model": "m", "concurrency": 64},
+        "after": {"engine": "echo", "concurrency": 64, "token_ms": 10},
+        "telltale": {"engine": "openai", "base_url": telltale, "api_key_env": KEY_ENV, "model": "m", "concurrency": 8},
+    }
+    routes = {"relayed": ["mortal", "after"], "leaky": ["telltale"]}
+    return {
+        **DOCUMENT,
+        "tenants": {**DOCUMENT["tenants"], **{name: tenant(name, limits=limits) for name in cells}},
+        "pools": {**DOCUMENT["pools"], **pools},
+        "models": {**DOCUMENT["models"], **{name: {"route": route} for name, route in routes.items()}},
+    }
+
+
+def write(folder: Path, document: dict[str, Any]) -> Path:
     """The folder of YAML for `make apply`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "all.yaml").write_text(yaml.safe_dump(document))

@@ -6,20 +6,20 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import kafka
 from tests.e2e.stack import Stack
 from tests.oracle import Evidence
 
-Message = tuple[str, bytes, int]
+ONCE = {"enable.partition.eof": True, "fetch.wait.max.ms": 20}
 
 
 def read(stack: Stack, topic: str) -> Iterator[list[tuple[bytes, bytes, int, int]]]:
     """Committed messages of a topic up to now: a list of (key, value, time, offset) per partition."""
     settings = kafka.consumer(stack.kafka, f"evidence-{uuid.uuid4().hex}", "evidence")
-    consumer = Consumer({**settings, "enable.partition.eof": True, "fetch.wait.max.ms": 20})
+    consumer = Consumer({**settings, **ONCE})
     try:
         metadata = consumer.list_topics(topic, timeout=20).topics[topic]
         for partition in sorted(metadata.partitions):
@@ -29,11 +29,30 @@ def read(stack: Stack, topic: str) -> Iterator[list[tuple[bytes, bytes, int, int
         consumer.close()
 
 
+def messages(stack: Stack, topic: str) -> list[Message]:
+    """Every message of a topic as it lies there, also those that a transaction took back."""
+    settings = {**kafka.consumer(stack.kafka, f"evidence-{uuid.uuid4().hex}", "evidence"), **ONCE}
+    consumer = Consumer({**settings, "isolation.level": "read_uncommitted"})
+    try:
+        found = []
+        for partition in consumer.list_topics(topic, timeout=20).topics[topic].partitions:
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            found += _messages(consumer)
+        return found
+    finally:
+        consumer.close()
+
+
 def _partition(consumer: Consumer) -> Iterator[tuple[bytes, bytes, int, int]]:
+    for message in _messages(consumer):
+        yield message.key() or b"", message.value() or b"", message.timestamp()[1], message.offset()
+
+
+def _messages(consumer: Consumer) -> Iterator[Message]:
     while True:
         for message in consumer.consume(500, timeout=0.1):
             if message.error() is None:
-                yield message.key() or b"", message.value() or b"", message.timestamp()[1], message.offset()
+                yield message
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 return
             else:

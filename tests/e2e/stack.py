@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 
 import openai
 
+from infra.local.rest import Rest, Unreachable
 from schemas import registry
 from schemas.wire import Codec
+from tests.e2e.configuration import KEY_ENV
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("HTTP", "KAFKA", "REGISTRY", "FLINK", "CONNECT", "S3", "REDIS")
@@ -67,7 +69,10 @@ class Stack:
         base = free_base()
         self.ports = {name: base + i for i, name in enumerate(NAMES)}
         ports = {f"MILLRACE_{name}_PORT": str(port) for name, port in self.ports.items()}
-        self.env = {**os.environ, **ports, "MILLRACE_HOME": str(home)}
+        self.key = f"sk-e2e-{random.randbytes(16).hex()}"
+        self.env = {**os.environ, **ports, "MILLRACE_HOME": str(home), KEY_ENV: self.key}
+        # The checkout whose code runs.
+        self.root = ROOT
         self.kafka = f"127.0.0.1:{self.ports['KAFKA']}"
         self.url = f"http://127.0.0.1:{self.ports['HTTP']}/v1"
 
@@ -75,7 +80,7 @@ class Stack:
         """`python -m infra.local ...`, as the Makefile runs it."""
         line = [sys.executable, "-m", "infra.local", *words]
         return subprocess.run(
-            line, cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=timeout_s, check=False
+            line, cwd=self.root, env={**self.env, **env}, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
     def run(self, *words: str, **env: str) -> str:
@@ -113,6 +118,17 @@ class Stack:
         except (OSError, ValueError):
             return 0
         return pid
+
+    def job(self) -> str:
+        """The id under which admission was last submitted."""
+        return (self.home / "flink" / "admission.id").read_text()
+
+    def admitting(self) -> bool:
+        """Whether all tasks of admission run, as far as the JobManager knows."""
+        try:
+            return Rest(f"http://127.0.0.1:{self.ports['FLINK']}").running(self.job())
+        except Unreachable:
+            return False
 
     def kill(self, service: str, sign: signal.Signals = signal.SIGKILL) -> None:
         """Kill a service and wait for its successor, whose process id must differ."""

@@ -1,36 +1,16 @@
 """Producers that write to their intake topic instead of calling the gateway."""
 
 import uuid
-from typing import Any
 
-from confluent_kafka import Producer
-
-from schemas import kafka, registry
 from tests.e2e.evidence import records
+from tests.e2e.producing import intake, produce
 from tests.e2e.stack import Stack, eventually
-
-
-def produce(stack: Stack, *values: bytes) -> None:
-    producer = Producer(kafka.producer(stack.kafka, "device"))
-    for value in values:
-        producer.produce("intake.acme", value)
-    assert producer.flush(30) == 0
-
-
-def intake(stack: Stack, **more: Any) -> bytes:
-    """A record as any Avro client of the registry writes it."""
-    ids = {"Intake": registry.publish_intake(f"http://127.0.0.1:{stack.ports['REGISTRY']}/apis/ccompat/v7", "acme")}
-    record = {
-        "id": "", "model": "echo", "messages": [], "max_tokens": None, "temperature": None, "parameters": "",
-        "lane": "standard", "timeout_ms": 0, "correlation_id": "", **more,
-    }  # fmt: skip
-    return registry.codec("http://127.0.0.1:1", ids).encode("Intake", record)
 
 
 def test_an_avro_record_becomes_an_answered_request_of_the_topics_tenant(stack: Stack):
     name = f"device-{uuid.uuid4().hex}"
     message = [{"role": "user", "content": "twenty one degrees"}]
-    produce(stack, *[intake(stack, id=name, messages=message, correlation_id="sensor-7")] * 3)
+    produce(stack, "acme", *[intake(stack, "acme", id=name, messages=message, correlation_id="sensor-7")] * 3)
     (row,) = eventually(
         lambda: [u for u in records(stack, "usage", {"acme"}) if u["request_id"] == name], 30, "the usage row"
     )
@@ -40,9 +20,9 @@ def test_an_avro_record_becomes_an_answered_request_of_the_topics_tenant(stack: 
 
 
 def test_what_is_no_record_is_set_aside_with_its_bytes_and_stops_nothing(stack: Stack):
-    good = intake(stack, id=f"after-{uuid.uuid4().hex}", messages=[{"role": "user", "content": "still alive"}])
+    good = intake(stack, "acme", id=f"after-{uuid.uuid4().hex}", messages=[{"role": "user", "content": "still alive"}])
     unknown, broken = b"\x00\x7f\xff\xff\xff" + good[5:], good[:9]
-    produce(stack, unknown, broken, b"not avro at all", good)
+    produce(stack, "acme", unknown, broken, b"not avro at all", good)
     letters = eventually(
         lambda: (
             (x := {d["value"]: d for d in records(stack, "dead_letters")})

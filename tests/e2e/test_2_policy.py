@@ -5,10 +5,14 @@ import json
 import uuid
 
 import openai
+import pytest
 
 from tests.e2e.configuration import BUDGET
-from tests.e2e.evidence import records
+from tests.e2e.evidence import journal, records
 from tests.e2e.stack import Stack, eventually
+from tests.ledger_walk import Walk, walk
+
+CALLERS = 1_000
 
 
 async def storm(stack: Stack, tenant: str, callers: int, **body) -> list[int]:
@@ -30,32 +34,54 @@ async def storm(stack: Stack, tenant: str, callers: int, **body) -> list[int]:
         return await asyncio.gather(*(call(client, i) for i in range(callers)))
 
 
-def test_exactly_k_of_three_hundred_callers_are_answered_also_after_a_restart_of_flink(stack: Stack):
-    statuses = asyncio.run(storm(stack, "budget", 300))
-    assert statuses.count(200) == BUDGET and statuses.count(429) == 300 - BUDGET
+def test_exactly_k_of_a_thousand_callers_are_answered_also_after_a_restart_of_flink(stack: Stack):
+    statuses = asyncio.run(storm(stack, "budget", CALLERS))
+    assert statuses.count(200) == BUDGET and statuses.count(429) == CALLERS - BUDGET
     stack.kill("taskmanager")
     assert asyncio.run(storm(stack, "budget", 50)) == [429] * 50
-    rows = eventually(
-        lambda: (r := records(stack, "usage", {"budget"})) and len(r) >= 350 and r, 60, "a row for each caller"
-    )
-    assert len(rows) == 350 and sum(r["status"] == "completed" for r in rows) == BUDGET
+    judged = walked(stack, "budget", CALLERS + 50)
+    assert (judged.violations, judged.held, judged.refused) == ([], 0, CALLERS + 50 - BUDGET)
+    assert judged.accounts["requests", "day"].spent == BUDGET
 
 
-def test_a_budget_of_tokens_is_never_overspent_and_can_be_filled(stack: Stack):
-    # Each call needs 3 + 10 tokens at most, and spends 3 + 3.
-    statuses = asyncio.run(storm(stack, "purse", 200, max_tokens=10))
+@pytest.mark.parametrize(
+    ("tenant", "on", "limit", "bound"),
+    # A call needs 3 + 10 tokens at most; those of the answer cost twice as much.
+    [("purse", "total_tokens", 1_000, 13), ("wallet", "cost_micros", 2_000, 24)],
+)
+def test_a_budget_is_never_overspent_refuses_nobody_it_has_room_for_and_can_be_filled(
+    stack: Stack, tenant: str, on: str, limit: int, bound: int
+):
+    statuses = asyncio.run(storm(stack, tenant, CALLERS, max_tokens=10))
     assert set(statuses) == {200, 429}
-    client = stack.client("purse", max_retries=0)
+    after = walked(stack, tenant, CALLERS)
+    assert (after.violations, after.held, after.admitted) == ([], 0, statuses.count(200))
+    client = stack.client(tenant, max_retries=0)
+    more = 0
     for _ in range(400):
+        more += 1
         try:
             client.chat.completions.create(
                 model="echo", messages=[{"role": "user", "content": f"one by {uuid.uuid4().hex}"}], max_tokens=10
             )
         except openai.RateLimitError:
             break
-    spent = lambda: sum(r["input_tokens"] + r["output_tokens"] for r in records(stack, "usage", {"purse"}))  # noqa: E731
-    total = eventually(lambda: (s := spent()) > 1_000 - 13 and s, 30, "the budget to be filled to within one bound")
-    assert total <= 1_000
+    filled = walked(stack, tenant, CALLERS + more)
+    assert (filled.violations, filled.held) == ([], 0)
+    spent = filled.accounts[on, "day"].spent
+    assert limit - bound < spent <= limit
+    column = {"total_tokens": ("input_tokens", "output_tokens"), "cost_micros": ("cost_micros",)}[on]
+    assert spent == sum(row[name] for row in records(stack, "usage", {tenant}) for name in column)
+
+
+def walked(stack: Stack, tenant: str, calls: int) -> Walk:
+    """What the second auditor says of a tenant, once the rows of all its calls are visible."""
+    rows = eventually(
+        lambda: (r := records(stack, "usage", {tenant})) and len(r) >= calls and r, 60, "a row for each caller"
+    )
+    assert len(rows) == calls
+    codec = stack.codec()
+    return walk(tenant, [(*codec.decode(value), at) for value, at in journal(stack)], rows)
 
 
 def test_a_banned_prompt_never_reaches_a_model(stack: Stack):

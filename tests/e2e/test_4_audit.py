@@ -5,11 +5,13 @@ from collections import Counter
 from schemas import topics
 from streams.memory import MemoryEngine
 from tests import oracle
+from tests.e2e import scan
 from tests.e2e.evidence import collect, journal, read
 from tests.e2e.evidence import topics as all_topics
 from tests.e2e.stack import Stack, eventually
+from tests.e2e.upstream import TELLTALE
 
-DECIDED = (topics.USAGE, topics.RESPONSES, topics.AUDIT, topics.WASTE)
+DECIDED = (topics.USAGE, topics.RESPONSES, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS)
 
 
 def settled(stack: Stack) -> list[str]:
@@ -56,6 +58,19 @@ def test_a_replay_in_the_memory_engine_decides_byte_for_byte_what_flink_decided(
         else:  # at least once: a restore may write a decision again, but never another one
             assert set(wrote) == set(replayed), difference(topic, wrote, replayed)
     assert engine.topics[topics.USAGE], "nothing was replayed"
+
+
+def test_the_key_of_an_upstream_lies_nowhere(stack: Stack):
+    seen: Counter[str] = Counter()
+    leaks = []
+    for where, content in scan.places(stack):
+        kind = where.partition(" ")[0] if not where.startswith("file logs/") else "logs"
+        seen[kind] += TELLTALE.encode() in content
+        if stack.key.encode() in content:
+            leaks.append(where)
+    assert leaks == []
+    # What stood beside the key is there: this looked where it would be.
+    assert {kind for kind, n in seen.items() if n} >= {"topic", "lake", "file", "logs"}, seen
 
 
 def is_decision(engine: MemoryEngine, value: bytes) -> bool:

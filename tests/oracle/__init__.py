@@ -68,7 +68,7 @@ class Auditor:
         """What was written, in order."""
         for topic, schema, record in written:
             self.books.wrote(topic, schema, record)
-            if schema in ("Usage", "Work", "Audit", "Control"):
+            if schema in ("Usage", "Work", "Audit", "Control", "Credit"):
                 self.walk.wrote(schema, record)
 
     def finish(self, *, finished: bool = True) -> list[str]:

@@ -11,6 +11,11 @@ Identity = tuple[str, str]
 SHARED = ("hit", "follower")
 
 
+def shadow(i: Identity) -> bool:
+    """Whether this is the copy of a request that a shadow model answers."""
+    return i[1].endswith("~shadow")
+
+
 class Row:
     """What is kept of a usage row."""
 
@@ -55,7 +60,7 @@ class Books:
         elif kind == "Cancellation":
             self.asked.setdefault(identity(r), 0)
             self.left.add(identity(r))
-        elif kind == "Completion" and not r.get("shadow_of"):
+        elif kind == "Completion":
             self.spent[r["attempt"]] = (identity(r), r["input_tokens"], r["output_tokens"])
 
     def wrote(self, topic: str, schema: str, r: Record) -> None:
@@ -122,7 +127,7 @@ class Books:
             if len(bodies) > 1:
                 self.found.append(f"line {line} of {batch} has {len(bodies)} results")
         for attempt, (owner, used_in, used_out) in self.spent.items():
-            if (used_in or used_out) and not self.booked[attempt] and owner in self.rows:
+            if (used_in or used_out) and not self.booked[attempt] and (owner in self.rows or shadow(owner)):
                 self.found.append(f"attempt {attempt} spent {used_in, used_out}, which nobody booked")
 
     def _once(self, finished: bool) -> None:
@@ -153,7 +158,8 @@ class Books:
         """A hit or a follower shows an answer its own tenant paid for, of the same model and the same parameters."""
         paid: defaultdict[tuple[str, str, Any], set[int | None]] = defaultdict(set)
         for i, row in self.rows.items():
-            if row.cache == "miss" and row.attempt:
+            # What a guard forbids of one request it forbids of those that follow it.
+            if (row.cache == "miss" and row.attempt) or (row.cache == "none" and row.status == "blocked"):
                 for question in (self._question(i), "masked"):
                     paid[i[0], row.model, question].add(self.shown.get(i))
         for i, row in self.rows.items():

@@ -64,7 +64,7 @@ class Terms:
         self.models: dict[str, Any] = d["models"]
         self.pools: dict[str, Any] = d["pools"]
         self.aliases: dict[str, str] = d["aliases"]
-        self.guard = d.get("guard")
+        self.prepaid: bool = d["prepaid"]
         self.limits = [
             Limit(f"{x['on']}/{x['per'] or 'now'}/{x['model']}/{x['key']}", x["on"], x["per"], x["max"], x["model"],
                   x["key"])
@@ -107,7 +107,8 @@ class Question:
         self.batch: str = r["batch_id"]
         self.queues = r["lane"] == "batch"
         self.input = self.output = self.cost = Span(0, 1 << 60)
-        self.price: dict[str, Any] = {}
+        self.shared_cost = self.cost
+        self.prices: dict[str, dict[str, Any]] = {}
         try:
             body = orjson.loads(r["body"])
         except orjson.JSONDecodeError:
@@ -133,8 +134,7 @@ class Question:
         if name in terms.models and not sides:
             self.model = name
         model = terms.models.get(name, {})
-        prices = [terms.models.get(n, {}).get("price", {}) for n in (sides or [name])]
-        self.price = prices[0] if len(prices) == 1 else {}
+        self.prices = {n: terms.models.get(n, {}).get("price", {}) for n in (sides or [name])}
         asked = body.get("max_completion_tokens", body.get("max_tokens"))
         messages = body.get("messages")
         plain = isinstance(messages, list) and all(isinstance(m, dict) and isinstance(m.get("content"), str)
@@ -150,15 +150,21 @@ class Question:
             most = asked if isinstance(asked, int) else max(4096, model.get("max_output_tokens") or 0, len(raw))
             choices = body.get("n") if isinstance(body.get("n"), int) else 1
             self.input, self.output = Span(0, high), Span(0, most * (choices or 1))
-        low = min((_cost(p, self.input.low, self.output.low, min, self.queues) for p in prices), default=0)
-        self.cost = Span(low, 2 + max((_cost(p, self.input.high, self.output.high, max, self.queues) for p in prices),
-                                      default=0))  # fmt: skip
+        self.cost, self.shared_cost = self._cost("miss"), self._cost("follower")
+
+    def _cost(self, cache: str) -> Span:
+        costs = [
+            Span(most_cost(price, self.input.low, self.output.low, self.queues, cache),
+                 most_cost(price, self.input.high, self.output.high, self.queues, cache))
+            for price in self.prices.values()
+        ]  # fmt: skip
+        return Span(min(c.low for c in costs), max(c.high for c in costs)) if costs else Span(0, 0)
 
     def masked(self) -> None:
         """Its text was changed before it was measured, and may now be like another's."""
         self.alike = 0
         self.input = Span(0, self.input.high * 4 + 64)
-        self.cost = Span(0, self.cost.high * 8 + 64)
+        self.cost, self.shared_cost = Span(0, self.cost.high * 8 + 64), Span(0, self.shared_cost.high * 8 + 64)
 
     def need(self, on: str) -> Span:
         """What a limit on `on` has to hold for it."""
@@ -182,11 +188,14 @@ def alike(endpoint: str, body: dict[str, Any]) -> int:
     return hash((endpoint, orjson.dumps(same, option=orjson.OPT_SORT_KEYS)))
 
 
-def _cost(price: dict[str, Any], used_in: int, used_out: int, pick: Any, batch: bool) -> int:
-    per_in = pick(price.get("input", 0), _or(price.get("cached_input"), price.get("input", 0)))
-    per_out = pick(price.get("output", 0), _or(price.get("reasoning"), price.get("output", 0)))
-    percent = price.get("batch_percent", 100) if batch else 100
-    return int(used_in * per_in + used_out * per_out) * percent // 100 // MILLION
+def most_cost(price: dict[str, Any], used_in: int, used_out: int, batch: bool, cache: str) -> int:
+    """The most that so many tokens can cost by the price list, in micro-units, rounded up."""
+    whole = used_in * max(price.get("input", 0), price.get("cached_input") or 0)
+    whole += used_out * max(price.get("output", 0), price.get("reasoning") or 0)
+    share = (price.get("batch_percent", 100) if batch else 100) * (
+        price.get("follower_percent", 0) if cache == "follower" else 100
+    )
+    return -(-whole * share // (10_000 * MILLION))
 
 
 def _or(value: int | None, other: int) -> int:

@@ -16,6 +16,8 @@ from tests.oracle.question import ONE, Limit, Question, Record, Span, Terms, cos
 COUNTED = {"completed", "blocked", "interrupted"}
 # A deferred line that fits is to be released at the next full second.
 RELEASE_MS = 2_000
+# The account of a prepaid balance: all that was credited, in one window without end.
+PREPAID = "cost_micros/now//"
 # A pool in which nothing started by `start_by` is left for the next one two seconds later, at a full second.
 NEXT_POOL_MS = 3_000
 
@@ -63,6 +65,8 @@ class Book:
         self.name = name
         self.terms: Terms | None = None
         self.accounts: dict[str, Account] = {}
+        self.credited = 0
+        self.entries: set[str] = set()
         self.pending: dict[str, Pending] = {}
         self.done: set[str] = set()
         self.fresh: list[str] = []
@@ -91,11 +95,18 @@ class Book:
         assert self.terms is not None
         held = {h.limit for h in p.holds if h.sure}
         q = p.question
-        return [
-            (limit, q.need(limit.on), sure)
-            for limit, sure in self.terms.applying(q.key, q.requested, q.model)
-            if limit.id not in held
-        ]
+        limits = self.terms.applying(q.key, q.requested, q.model)
+        if self.terms.prepaid:
+            limits = [*limits, (Limit(PREPAID, "cost_micros", None, self.credited, "", ""), True)]
+        return [(limit, q.need(limit.on), sure) for limit, sure in limits if limit.id not in held]
+
+    def unhold_cost(self, p: Pending) -> None:
+        """A follower that is to run itself gives back its part of the price, before it needs the whole."""
+        for h in [h for h in p.holds if h.limit.startswith("cost_micros/")]:
+            account = self.accounts.get(h.limit)
+            if account is not None and account.window == h.window:
+                account.hold(h.amount, -1)
+            p.holds.remove(h)
 
     def too_much(self, p: Pending, at_ms: int) -> bool:
         """Whether the request may have been too much for some limit."""
@@ -140,7 +151,10 @@ class Walk:
                 p.begun, p.leaving = p.begun or kind == "Started", p.leaving or kind == "Cancellation"
         elif kind == "Policy":
             book.terms = Terms(r["document"])
-            self._forget(book, {limit.id for limit in book.terms.limits})
+            self._forget(book, {PREPAID} | {limit.id for limit in book.terms.limits})
+        elif kind == "Credit" and r["entry_id"] not in book.entries:
+            book.entries.add(r["entry_id"])
+            book.credited += r["amount_micros"]
 
     def _forget(self, book: Book, kept: set[str]) -> None:
         # What was counted of a limit that is gone may count or not when the limit comes back. New holds count.
@@ -155,6 +169,9 @@ class Walk:
     def wrote(self, schema: str, r: Record) -> None:
         """A Usage, Work, Control or Audit record, in the order of decisions."""
         book = self.book(r["tenant"])
+        if schema == "Credit":
+            self._balance(book, r)
+            return
         p = book.pending.get(r["request_id"])
         if schema == "Usage":
             self._ended(book, r)
@@ -169,8 +186,15 @@ class Walk:
             if not p.admitted:
                 self._admitted(book, r["request_id"], p, r)
             p.step, p.begun = r["step"], False
-            if r["start_by"] and r["start_by"] < r["deadline"]:
+            if r["step"] >= 0 and r["start_by"] and r["start_by"] < r["deadline"]:
                 heapq.heappush(book.due, (r["start_by"] + NEXT_POOL_MS, r["request_id"], r["step"]))
+
+    def _balance(self, book: Book, row: Record) -> None:
+        account = book.accounts.get(PREPAID) or Account(0)
+        low = book.credited - account.spent_high - account.held_high
+        high = book.credited - account.spent_low - account.held_low
+        if not low <= row["balance_micros"] <= high:
+            self.found.append(f"the balance of {book.name} is {row['balance_micros']}, not from {low} to {high}")
 
     def rest(self, tenant: str, at_ms: int) -> None:
         """The record was decided: a request that is neither sent nor ended waits."""
@@ -192,8 +216,9 @@ class Walk:
         if not q.queues or q.shareable:
             # It follows another and holds one of each limit on requests; a line may wait for quota instead.
             for limit, _, sure in book.needs(p) if book.terms is not None else ():
-                if limit.on == "requests":
-                    self._hold(book, p, limit, ONE, at_ms, not q.queues and sure)
+                amount = {"requests": ONE, "cost_micros": q.shared_cost}.get(limit.on, Span(0, 0))
+                if amount.high:
+                    self._hold(book, p, limit, amount, at_ms, not q.queues and sure)
         elif self.sharp and not book.waiting and at_ms > book.left_ms + RELEASE_MS and not book.too_much(p, at_ms):
             self.found.append(f"line {i} of {book.name} was deferred, though it fitted")
         if q.queues:
@@ -219,10 +244,12 @@ class Walk:
         if fresh and any(phrase in work["body"] for phrase in q.banned):
             self.found.append(f"{i} of {book.name} was sent with a text its rules forbid")
         p.admitted = True
+        if not fresh:
+            book.unhold_cost(p)
         book.running[q.alike] += 1
         book.following[q.alike].discard(i)
-        q.model = work["model"]
-        q.output = Span(work["max_output_tokens"], work["max_output_tokens"])
+        if work["step"] >= 0:
+            q.model, q.output = work["model"], Span(work["max_output_tokens"], work["max_output_tokens"])
         self._leaves(book, i, q, fresh)
         unsure = {(h.limit, h.window): h for h in p.holds if not h.sure}
         for limit, amount, sure in book.needs(p):
@@ -281,21 +308,25 @@ class Walk:
         if queue is not None and queue.pop(i, 0) is None and not queue:
             del book.queues[q.batch]
         refused = row["status"] == "refused" and not row["attempt"] and row["cache"] == "none"
+        if refused and not p.admitted and i not in book.fresh:
+            book.unhold_cost(p)
         if refused and self.sharp and self.strict:
             self._refused(book, i, p, row, at_ms)
         if row["cache"] == "hit":
             for limit, _, sure in book.needs(p):
-                if limit.on == "requests":
-                    self._hold(book, p, limit, ONE, at_ms, sure)
-        if row["cache"] == "miss" and q.price and row["status"] == "completed":
-            cost = cost_of(q.price, row)
-            if abs(cost - row["cost_micros"]) > 1:
+                cost = Span(row["cost_micros"], row["cost_micros"])
+                amount = {"requests": ONE, "cost_micros": cost}.get(limit.on, Span(0, 0))
+                if amount.high:
+                    self._hold(book, p, limit, amount, at_ms, sure)
+        if row["cache"] == "miss" and row["model"] in q.prices:
+            cost = cost_of(q.prices[row["model"]], row)
+            if cost != row["cost_micros"]:
                 self.found.append(f"{identity(row)} costs {row['cost_micros']}, by its price {cost}")
         self._settle(book, p, row)
 
     def _refused(self, book: Book, i: str, p: Pending, row: Record, at_ms: int) -> None:
         assert book.terms is not None
-        if row["error_code"] == "quota_exceeded" and not book.too_much(p, at_ms):
+        if row["error_code"] in ("quota_exceeded", "insufficient_quota") and not book.too_much(p, at_ms):
             self.found.append(f"{i} of {book.name} was refused at {at_ms}, though it fitted every limit")
         if row["error_code"] == "model_not_found" and book.terms.resolve(p.question.requested)[0] in book.terms.models:
             self.found.append(f"{i} of {book.name} was refused, though its model exists")

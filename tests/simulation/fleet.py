@@ -12,7 +12,10 @@ from workers import outcome
 WORKERS = 5
 HOUR_MS = 3_600_000
 OUTCOMES = ("ok", "blocked", "unavailable", "failed", "invalid", "interrupted")
+COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 WEIGHTS = (82, 4, 7, 3, 2, 2)
+# What a guard says of a prompt.
+WORDS = (b"safe", b"safe", b"safe", b"safe", b"unsafe\\nS1,S2", b"as you like")
 
 
 class Attempt(NamedTuple):
@@ -96,19 +99,23 @@ class Fleet:
 
     def _tell(self, attempt: Attempt, kind: str, late_ms: int = 0, *, tokens: bool, **more: Any) -> None:
         work, now = attempt.work, self._journal.now_ms
-        fields: dict[str, Any] = dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens"), 0)
+        fields: dict[str, Any] = dict.fromkeys(COUNTS, 0)
         if tokens:
             # Rarely one more than the bound: it is settled in full, as debt.
             most = work["max_output_tokens"] + (self._chance.random() < 0.05)
             fields["output_tokens"] = self._chance.randrange(1, most + 1)
             fields["input_tokens"] = min(len(work["body"].split()), 12)
+            fields["reasoning_tokens"] = self._chance.randrange(fields["output_tokens"] + 1)
             fields["cached_tokens"] = self._chance.randrange(fields["input_tokens"] + 1)
         if kind == "blocked":
             fields["findings"] = [{"rule": "p", "action": "block", "matches": 1}]
-        if kind in ("ok", "blocked"):
+        if kind == "ok" and work["step"] < 0:
+            fields["body"] = b'{"choices":[{"message":{"content":"%s"}}]}' % self._chance.choice(WORDS)
+        elif kind in ("ok", "blocked"):
             fields["body"] = b'{"choices":[{"index":0}],"id":"%s"}' % attempt.id.encode()
         fields |= {"step": work["step"], "pool": work["pool"], "worker": f"w{attempt.worker}", "attempt": attempt.id}
         fields |= {"started_at": attempt.started_at, "first_token_at": now, "finished_at": now}
+        fields |= {"model": work["model"], "shadow_of": work["shadow_of"]}
         record = completion(work, kind, **fields, **more)
         self.told = [*self.told[-20:], record]
         if late_ms:

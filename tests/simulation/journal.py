@@ -6,8 +6,8 @@ import heapq
 import random
 from typing import Any, NamedTuple
 
+from schemas.kafka import murmur2
 from schemas.wire import Codec
-from streams.emission import murmur2
 
 PARTITIONS = 4
 Record = dict[str, Any]

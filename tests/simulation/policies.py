@@ -14,7 +14,9 @@ POOLS: dict[str, Any] = {
     "p1": {"engine": "openai", "base_url": "http://127.0.0.1:1/v1", "concurrency": 8, "first_token_timeout_ms": 5_000},
     "p2": {"engine": "openai", "base_url": "http://127.0.0.1:2/v1", "concurrency": 8},
     "echo": {"engine": "echo", "concurrency": 256},
+    "judge": {"engine": "openai", "base_url": "http://127.0.0.1:3/v1", "concurrency": 8, "model": "guard"},
 }
+GUARD = {"pool": "judge", "timeout_ms": 4_000}
 LIMITS: dict[str, list[dict[str, Any]]] = {
     "acme": [
         {"on": "requests", "per": "minute", "max": 20},
@@ -51,7 +53,9 @@ class Operator:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._limits = {tenant: list(limits) for tenant, limits in LIMITS.items()}
-        self._price = {"version": "v0", "input": 1_000_000, "output": 2_000_000}
+        self._price: dict[str, Any] = {"version": "v0", "input": 1_000_000, "output": 2_000_000}
+        self._guarded = self._mirrored = True
+        self._cache: dict[str, Any] = {}
         self._rules = 0
         self._weight = 90
         self._changes = 0
@@ -60,7 +64,9 @@ class Operator:
     def change(self) -> None:
         """Something about the configuration changes."""
         self._changes += 1
-        self._chance.choice((self._scale, self._drop, self._restore, self._reprice, self._reword, self._remove))()
+        self._chance.choice(
+            (self._scale, self._drop, self._restore, self._reprice, self._reword, self._switch, self._remove)
+        )()
 
     def _scale(self) -> None:
         tenant = self._chance.choice(TENANTS)
@@ -77,8 +83,15 @@ class Operator:
         self._limits[tenant] = list(LIMITS[tenant])
 
     def _reprice(self) -> None:
-        numbers = [self._chance.randrange(3_000_000) for _ in range(2)]
-        self._price = {"version": f"v{self._changes}", "input": numbers[0], "output": numbers[1]}
+        names = ("input", "output", *self._chance.choice(((), ("cached_input", "reasoning"))))
+        price: dict[str, Any] = {name: self._chance.randrange(3_000_000) for name in names}
+        for name in ("batch_percent", "hit_percent", "follower_percent"):
+            price[name] = self._chance.choice((0, 10, 50, 100))
+        self._price = {"version": f"v{self._changes}", **price}
+
+    def _switch(self) -> None:
+        self._guarded, self._mirrored = self._chance.random() < 0.7, self._chance.random() < 0.7
+        self._cache = self._chance.choice(({}, {"ttl_s": 60}, {"max_answers": 20}, {"ttl_s": 0}))
 
     def _reword(self) -> None:
         self._rules += 1
@@ -99,7 +112,12 @@ class Operator:
     def _data(self) -> dict[str, Any]:
         models = {
             "echo": {"route": ["echo"], "price": self._price},
-            "two": {"route": ["p1", "p2"], "max_output_tokens": 100, "price": {**self._price, "output": 500_000}},
+            "two": {
+                "route": ["p1", "p2"],
+                "max_output_tokens": 100,
+                "price": {**self._price, "output": 500_000},
+                **({"shadow": {"model": "echo", "percent": 50}} if self._mirrored else {}),
+            },
             "split": {
                 "split": [{"model": "echo", "weight": self._weight}, {"model": "two", "weight": 101 - self._weight}],
                 "sticky": "request",
@@ -110,6 +128,9 @@ class Operator:
                 "keys": [{"name": key, "key": f"mr-{name}-{key}"} for key in KEYS],
                 "limits": self._limits[name],
                 "moderation": "" if name == "initech" else "r",
+                "cache": self._cache,
+                "prepaid": name == "umbra",
+                **({"guard": GUARD} if name == "globex" and self._guarded else {}),
             }
             for name in TENANTS
             if name not in self.gone

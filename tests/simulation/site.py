@@ -19,7 +19,7 @@ from tests.simulation.journal import PARTITIONS, Journal
 # Checkpoints that a restore may come back to: Flink keeps one, a savepoint may be older.
 KEPT = 3
 Entry = tuple[str, str, bytes]
-ROWS = {"usage": "Usage", "responses": "Response", "audit": "Audit", "waste": "Waste"}
+ROWS = ("usage", "responses", "audit", "waste", "credits", "shadows")
 
 
 class Engine(Protocol):

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from streams import admission, closing, emission, entry, ledger
+from streams.deferral import Deferral
 from streams.ledger import Account, Admit, Hold
 from streams.state import Tenant
 from tests.simulation.world import World
@@ -55,7 +56,7 @@ def waste_is_booked_twice(m):
 
 
 def waste_is_forgotten(m):
-    m.setattr(admission, "_waste", lambda *a: None)
+    m.setattr(admission, "waste", lambda *a: None)
 
 
 def repetition_is_not_seen(m):
@@ -119,21 +120,21 @@ def the_ledger_is_not_stored(m):
     real = Tenant.flush
 
     def flush(self):
-        self._ledger_changed = False
+        self._written = self._ledger()
         return real(self)
 
     m.setattr(Tenant, "flush", flush)
 
 
 def the_queue_loses_its_head(m):
-    real = Tenant.undefer
+    real = Deferral.pop
 
-    def undefer(self):
-        real(self)
-        if self.deferred_count > 1:
-            real(self)
+    def pop(self, slot):
+        real(self, slot)
+        if self.waits(slot):
+            real(self, slot)
 
-    m.setattr(Tenant, "undefer", undefer)
+    m.setattr(Deferral, "pop", pop)
 
 
 def deadlines_are_ignored(m):

@@ -17,7 +17,7 @@ from tests.simulation.journal import Journal, Record
 from tests.simulation.live import LiveView
 from tests.simulation.policies import CARD, KEYS, MODELS, PHRASES, T0, TENANTS, Operator
 from tests.simulation.site import ROWS, EngineClass, Site
-from tests.unit.world import cancellation, request
+from tests.unit.world import cancellation, credit, request
 
 TEXTS = ["one", "two words", "three words here", f"say {PHRASES[0]}", f"or {PHRASES[1]}", f"pay {CARD}", "x " * 30]
 RECENT = 200
@@ -50,7 +50,7 @@ class World:
             (self.ask, 24), (self.crowd, 1), (self.repeat, 3), (self.cancel, 3), (self.wait, 7),
             (self.batcher.feed, 8), (self.batcher.open, 0.6), (self.batcher.end, 0.25), (self.batcher.start_anew, 0.15),
             (self.fleet.take, 36), (self.fleet.end, 6), (self.fleet.repeat, 2), (self.fleet.die, 1.5),
-            (self.apply, 0.25), (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
+            (self.credit, 0.7), (self.circuit, 0.3), (self.apply, 0.25), (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
             (self.look, 0.3), (self.site.checkpoint, 2.5), (self.crash, 0.4),
         ]  # fmt: skip
         self._weights = [weight for _, weight in self.acts]
@@ -121,6 +121,19 @@ class World:
         self.operator.change()
         for policy in self.operator.policies():
             self.journal.append("Policy", policy)
+
+    def credit(self) -> None:
+        """Someone pays in, or is paid back; an entry may be booked twice."""
+        amount, kind = self.chance.choice(((2_000, "credit"), (9_000, "credit"), (300, "refund"), (-500, "credit")))
+        record = credit(f"entry {self.chance.randrange(self._count + 20)}", amount, kind)
+        self.journal.send("Credit", record | {"tenant": self.chance.choice(("umbra", "umbra", "acme"))})
+
+    def circuit(self) -> None:
+        """Workers of a pool say that it is not worth trying, or is again."""
+        pool, is_open = self.chance.choice(("p1", "p2", "echo")), self.chance.random() < 0.4
+        for tenant in TENANTS:
+            record = {"tenant": tenant, "pool": pool, "open": is_open, "at": self.journal.now_ms}
+            self.journal.send("Circuit", record)
 
     # what breaks
 

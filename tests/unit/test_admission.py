@@ -101,7 +101,7 @@ def test_batch_lines_over_quota_wait_in_order_for_the_next_window():
     assert [w["line"] for w in e.read_work()] == [1, 2, 3, 4]
     e.advance(T0 + 120_000)
     assert sorted(w["line"] for w in e.read_work()) == [1, 2, 3, 4, 5]
-    assert e.tenant("acme").deferred_count == e.tenant("acme").deferred_bytes == 0
+    assert e.tenant("acme").deferral.count == e.tenant("acme").deferral.size == 0
 
 
 def test_concurrency_frees_itself_when_a_request_ends():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.local import flink, kafka, storage
+from infra.local import flink, kafka, services, storage
 from infra.local.settings import CHECKOUT, HOST, NAMES, Settings, Trouble
 from schemas.addresses import Addresses
 
@@ -74,10 +74,26 @@ def test_everything_listens_on_the_loopback_interface_only(runtime: Settings) ->
 def test_flink_opens_no_port_of_its_own_choice(runtime: Settings) -> None:
     configuration = flink.configuration(runtime)
     ports = {value for name, value in configuration.items() if name.endswith(".port")}
-    assert ports == {8082, 8152, 8153, 8154, 8155}
+    assert ports == {8082, 8152, 8153}
+    own = ["taskmanager.rpc.port=8154", "taskmanager.data.port=8155"]
+    assert set(own) <= set(flink.taskmanager(runtime))
     for command in (flink.jobmanager(runtime), flink.taskmanager(runtime)):
         assert any(word.startswith("metrics.internal.query-service.port=81") for word in command)
     assert "jdk.compiler" not in configuration["env.java.opts.all"]
+
+
+def test_a_second_taskmanager_has_ports_of_its_own_and_its_share_of_each_job(runtime: Settings) -> None:
+    two = Settings.read({"MILLRACE_TASKMANAGERS": "2"}, runtime.checkout)
+    assert flink.configuration(two)["parallelism.default"] == 2
+    words = set(flink.second_taskmanager(two))
+    assert {"taskmanager.rpc.port=8158", "taskmanager.data.port=8159"} <= words
+    assert "metrics.internal.query-service.port=8160" in words
+    assert not words & {word for word in flink.taskmanager(two) if ".port=" in word or "io.tmp.dirs" in word}
+    seven = [two.port(name) for name in NAMES]
+    assert all(any(0 <= port - base <= 90 for base in seven) for port in two.ports().values())
+    assert "taskmanager-2" in {s.name for s in services.of(two)} - {s.name for s in services.of(runtime)}
+    with pytest.raises(Trouble, match="give 1 or 2"):
+        Settings.read({"MILLRACE_TASKMANAGERS": "3"})
 
 
 def test_the_heap_of_the_taskmanager_is_what_its_memory_settings_say(runtime: Settings) -> None:

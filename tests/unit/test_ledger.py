@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.config import Limit, Price
 from streams import ledger, windows
-from streams.ledger import Account, Admit, Need, Never, Wait
+from streams.ledger import Account, Admit, Need, Never, Tokens, Wait
 
 PERS = ("second", "minute", "hour", "day", "month", None)
 T0 = 1_700_000_000_000
@@ -59,9 +59,8 @@ def test_nothing_is_beyond_its_limit_and_an_account_is_the_sum_of_what_is_open_a
         for limit in limits:
             account = accounts.get(limit.id)
             if account is not None:
-                held = sum(
-                    h.amount for _, hs in running for h in hs if (h.limit, h.window) == (limit.id, account.window)
-                )
+                here = (limit.id, account.window)
+                held = sum(h.amount for _, taken in running for h in taken if (h.limit, h.window) == here)
                 assert account.held == held and account.spent == booked.get(here, 0)
                 assert account.spent + account.held <= limit.max
 
@@ -117,6 +116,10 @@ def test_a_window_holds_its_moment_and_the_next_begins_where_it_ends(per, at):
 @given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_cost_is_rounded_once_and_never_falls_with_more_tokens(price_in, price_out, used_in, used_out):
     price = Price("v", price_in, price_out)
-    cost = ledger.cost_micros(price, used_in, used_out)
+    cost = ledger.cost_micros(price, Tokens(used_in, used_out))
     assert abs(cost * 1_000_000 - (used_in * price_in + used_out * price_out)) <= 500_000
-    assert ledger.cost_micros(price, used_in + 1, used_out) >= cost <= ledger.cost_micros(price, used_in, used_out + 1)
+    assert (
+        ledger.cost_micros(price, Tokens(used_in + 1, used_out))
+        >= cost
+        <= ledger.cost_micros(price, Tokens(used_in, used_out + 1))
+    )

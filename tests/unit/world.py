@@ -24,19 +24,38 @@ MODELS: dict[str, Any] = {
 numbers = itertools.count()
 
 
-def configuration(limits: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None) -> Any:
-    tenants = {
-        "acme": {"keys": [{"name": "k", "key": "mr-k"}], "limits": limits or [], "moderation": "r" if rules else ""}
-    }
-    return config_check.parse({**MODELS, "tenants": tenants, "rule_sets": {"r": rules or []}})
+def configuration(
+    limits: list[dict[str, Any]] | None = None,
+    rules: list[dict[str, Any]] | None = None,
+    *,
+    tenant: dict[str, Any] | None = None,
+    models: dict[str, Any] | None = None,
+) -> Any:
+    """One tenant; `tenant` and `models` add to what it and the models are."""
+    acme = {"keys": [{"name": "k", "key": "mr-k"}], "limits": limits or [], "moderation": "r" if rules else ""}
+    parts = {**MODELS, "models": {**MODELS["models"], **(models or {})}}
+    return config_check.parse({**parts, "tenants": {"acme": acme | (tenant or {})}, "rule_sets": {"r": rules or []}})
 
 
-def engine(limits: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None) -> MemoryEngine:
-    e = MemoryEngine()
-    c = configuration(limits, rules)
+def adopt(e: MemoryEngine, c: Any, now_ms: int = T0) -> None:
+    """Publish a configuration to a running engine."""
     document = config.encode(config.policy(c, "acme"))
-    e.step("Policy", {"tenant": "acme", "version": config.version(c), "document": document}, T0)
+    e.step("Policy", {"tenant": "acme", "version": config.version(c), "document": document}, now_ms)
+
+
+def engine(
+    limits: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None, **more: Any
+) -> MemoryEngine:
+    e = MemoryEngine()
+    adopt(e, configuration(limits, rules, **more))
     return e
+
+
+def credit(entry_id: str, amount_micros: int, kind: str = "credit") -> dict[str, Any]:
+    return {
+        "tenant": "acme", "entry_id": entry_id, "kind": kind, "amount_micros": amount_micros, "request_id": "",
+        "reason": "", "booked_by": "test", "balance_micros": 0, "at": T0,
+    }  # fmt: skip
 
 
 def request(text: str = "hello world", **more: Any) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Books a credit or a refund on a tenant's prepaid balance: `python -m ingest.credit TENANT MICROS [--refund REQUEST]`.
+
+The entry is a record of the journal like any other; admission counts it once per id and writes the balance after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import uuid
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+
+from ingest.apply import QUIET, ApplyError, published_tenants
+from schemas import kafka, registry, topics
+from schemas.addresses import Addresses
+from schemas.wire import Codec
+
+# Rows of `credits` are shown by the next checkpoint of admission, every five seconds; one may just have failed.
+SHOWN_WITHIN_S: Final = 30.0
+TIMEOUT_S: Final = 10.0
+MAX_REASON: Final = 500
+# More than this, either way, is a slip of the keyboard: 10^15 micro-units are a billion.
+MAX_MICROS: Final = 10**15
+
+
+def entry(args: argparse.Namespace, now_ms: int) -> dict[str, Any]:
+    """The Credit record of a command line. Raises ApplyError where it makes no sense."""
+    if not args.micros or abs(args.micros) > MAX_MICROS:
+        raise ApplyError(f"an entry is not 0 and at most {MAX_MICROS} micro-units")
+    if args.refund and args.micros < 0:
+        raise ApplyError("a refund gives back, so its amount is positive")
+    return {
+        "tenant": args.tenant,
+        "entry_id": args.id or str(uuid.uuid4()),
+        "kind": "refund" if args.refund else "credit",
+        "amount_micros": args.micros,
+        "request_id": args.refund,
+        "reason": args.reason[:MAX_REASON],
+        "booked_by": args.by,
+        "balance_micros": 0,
+        "at": now_ms,
+    }
+
+
+def book(bootstrap: str, codec: Codec, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Write the entry, wait until admission has counted it; the row it wrote, or None if it was counted before.
+
+    Raises ApplyError, KafkaException.
+    """
+    consumer = Consumer(kafka.consumer(bootstrap, "credit", "credit") | QUIET)
+    try:
+        consumer.assign([_end(consumer)])
+        producer = Producer(kafka.producer(bootstrap, "credit") | QUIET | {"message.timeout.ms": int(TIMEOUT_S * 1000)})
+        producer.produce(topics.JOURNAL, codec.encode("Credit", record), record["tenant"].encode())
+        if producer.flush(TIMEOUT_S + 1):
+            raise ApplyError("Kafka did not take the entry; booking it again with the same --id is safe")
+        end = time.monotonic() + SHOWN_WITHIN_S
+        while time.monotonic() < end:
+            message = consumer.poll(0.5)
+            value = message.value() if message is not None and message.error() is None else None
+            row = codec.decode(value)[1] if value else {}
+            if (row.get("tenant"), row.get("entry_id")) == (record["tenant"], record["entry_id"]):
+                return row
+        return None
+    finally:
+        consumer.close()
+
+
+def _end(consumer: Consumer) -> TopicPartition:
+    """The present end of the topic, as a number: OFFSET_END would be looked up after our own entry was written."""
+    place = TopicPartition(topics.CREDITS, 0)
+    end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+    return TopicPartition(topics.CREDITS, 0, end[1] if end else OFFSET_END)
+
+
+def main() -> int:
+    """Entry point; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ingest.credit", description=__doc__)
+    parser.add_argument("tenant")
+    parser.add_argument("micros", type=int, help="millionths of the currency unit; negative takes a credit back")
+    parser.add_argument("--refund", metavar="REQUEST_ID", default="", help="the request it is given back for")
+    parser.add_argument("--reason", default="")
+    parser.add_argument("--by", default=os.environ.get("USER", "operator"))
+    parser.add_argument("--id", default="", help="the entry's own id: booking it twice counts once")
+    args = parser.parse_args()
+    addresses = Addresses.of(os.environ)
+    try:
+        codec = registry.connect(addresses.registry)
+        record = entry(args, time.time_ns() // 1_000_000)
+        if args.tenant not in published_tenants(addresses.kafka, codec):
+            raise ApplyError(f"there is no tenant {args.tenant!r} in the configuration; `make apply` publishes one")
+        row = book(addresses.kafka, codec, record)
+    except (ApplyError, KafkaException) as error:
+        print(f"not booked: {error}", file=sys.stderr)
+        return 1
+    if row is None:
+        print(f"entry {record['entry_id']} is written; no new row within {SHOWN_WITHIN_S:.0f} s: was it booked before?")
+        return 0
+    print(
+        f"{row['kind']} of {row['amount_micros']} booked as {row['entry_id']}; the balance is {row['balance_micros']}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
