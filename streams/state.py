@@ -50,7 +50,7 @@ class Tenant:
     # policy
 
     def adopt(self, text: str) -> None:
-        """Take a new policy. Accounts of limits that are gone are closed once nothing is held in them; the balance stays."""
+        """Take a new policy; accounts of limits that are gone are closed, but not while something is held in them."""
         self.policy = Policy(text)
         self._stores.policy.put(text.encode())
         kept = {PREPAID} | {limit.id for limit in self.policy.limits}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streams import carrier, memory
+from streams.agenda import Agenda
 from streams.carrier import Admission
 from streams.memory import MemoryEngine, Undo
-from streams.state import Tenant
 from tests.simulation.flink import FlinkEngine
 from tests.simulation.world import World
 
@@ -135,13 +135,13 @@ def rows_are_not_taken_back(m):
 
 
 def the_agenda_is_not_stored(m):
-    real = Tenant.flush
+    real = Agenda.flush
 
     def flush(self):
-        self._agenda_changed = False
+        self._changed = False
         return real(self)
 
-    m.setattr(Tenant, "flush", flush)
+    m.setattr(Agenda, "flush", flush)
 
 
 def two_tenants_share_a_store(m):

@@ -50,7 +50,8 @@ class World:
             (self.ask, 24), (self.crowd, 1), (self.repeat, 3), (self.cancel, 3), (self.wait, 7),
             (self.batcher.feed, 8), (self.batcher.open, 0.6), (self.batcher.end, 0.25), (self.batcher.start_anew, 0.15),
             (self.fleet.take, 36), (self.fleet.end, 6), (self.fleet.repeat, 2), (self.fleet.die, 1.5),
-            (self.credit, 0.7), (self.circuit, 0.3), (self.apply, 0.25), (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
+            (self.credit, 0.7), (self.circuit, 0.3), (self.apply, 0.25),
+            (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
             (self.look, 0.3), (self.site.checkpoint, 2.5), (self.crash, 0.4),
         ]  # fmt: skip
         self._weights = [weight for _, weight in self.acts]
