@@ -118,8 +118,11 @@ def balance(credited_micros: int) -> Limit:
 
 def current(accounts: Accounts, limit: Limit, now_ms: int) -> Account:
     """The limit's account, fresh if a new window has begun. A clock that steps back changes nothing."""
+    return _current(accounts.get(limit.id), limit, now_ms)
+
+
+def _current(account: Account | None, limit: Limit, now_ms: int) -> Account:
     window = windows.start_of(limit.per, now_ms)
-    account = accounts.get(limit.id)
     return account if account is not None and account.window >= window else Account(window)
 
 
@@ -132,17 +135,18 @@ def reserve(accounts: Accounts, limits: Iterable[Limit], need: Need, now_ms: int
         amount = need.of(limit.on)
         if amount == 0:
             continue
-        account = current(accounts, limit, now_ms)
+        name = limit.id
+        account = _current(accounts.get(name), limit, now_ms)
         if account.spent + account.held + amount > limit.max:
             until = windows.end_of(limit.per, now_ms)
             # A balance may still be filled up; a window never grows.
-            never = amount > limit.max and limit.id != PREPAID
+            never = amount > limit.max and name != PREPAID
             verdict = Never(limit, until) if never else Wait(limit, until)
             if refusal is None or (isinstance(verdict, Never), until) > (isinstance(refusal, Never), refusal.until_ms):
                 refusal = verdict
             continue
-        after[limit.id] = account._replace(held=account.held + amount)
-        holds.append(Hold(limit.id, account.window, amount))
+        after[name] = Account(account.window, account.spent, account.held + amount)
+        holds.append(Hold(name, account.window, amount))
     return refusal or Admit(after, tuple(holds))
 
 

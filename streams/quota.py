@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from schemas.config import Limit, Price
@@ -14,7 +16,12 @@ from streams.state import Tenant
 
 def price_of(o: Open) -> Price:
     """The price decided at admission."""
-    return msgspec.json.decode(o["price"], type=Price) if o["price"] else Price()
+    return _price(o["price"])
+
+
+@lru_cache(maxsize=1_024)
+def _price(text: str) -> Price:
+    return msgspec.json.decode(text, type=Price) if text else Price()
 
 
 def whole(o: Open) -> Need:
