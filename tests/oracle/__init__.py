@@ -111,13 +111,16 @@ def _walk_by_time(walk: Walk, e: Evidence) -> None:
     for kind, record, at in e.journal:
         if kind != "Tick":
             moments[at, record["tenant"]].append((0, kind, record))
+    for found in e.audit:
+        moments[found["at"], found["tenant"]].append((1, "Audit", found))
     for row in e.usage:
-        moments[row["completed_at"], row["tenant"]].append((1, "Usage", row))
+        moments[row["completed_at"], row["tenant"]].append((2, "Usage", row))
     for work in _first_of_each(e.work):
-        moments[work["admitted_at"], work["tenant"]].append((2, "Work", work))
+        moments[work["admitted_at"], work["tenant"]].append((3, "Work", work))
     for (at, tenant), events in sorted(moments.items(), key=lambda item: item[0]):
         kinds = Counter(rank for rank, _, _ in events)
-        walk.sharp = kinds[0] <= 1 and not kinds[2] * kinds[1] and at % 1000 != 0
+        walk.sharp = kinds[0] <= 1 and not kinds[3] * kinds[2] and at % 1000 != 0
+        walk.strict = kinds[0] == 1 or all(kind != "Policy" for _, kind, _ in events)
         for rank, kind, record in sorted(events, key=lambda event: event[0]):
             if rank == 0:
                 walk.take(kind, record, at)

@@ -232,7 +232,7 @@ class Walk:
         account = book.accounts[limit.id] = book.account(limit, at_ms)
         account.hold(amount if sure else Span(0, amount.high))
         p.holds.append(Hold(limit.id, account.window, amount if sure else Span(0, amount.high), sure))
-        if sure and fresh and self.strict and account.spent_low + account.held_low > limit.max:
+        if sure and fresh and amount.low and self.strict and account.spent_low + account.held_low > limit.max:
             over = account.spent_low + account.held_low - limit.max
             self.found.append(f"{limit.id} of {book.name} is overspent by {over} at {at_ms}")
 
