@@ -173,6 +173,8 @@ class MemoryEngine:
         out: list[Emit] = []
         for name in sorted(self.stores):
             tenant = self.tenant(name)
+            if tenant.agenda.due(now_ms) is None:
+                continue  # no timer of this tenant would fire
             emits = admission.advance(tenant, now_ms)
             tenant.flush()
             self._write(name, emits)

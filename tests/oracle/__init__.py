@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.oracle.books import Books
+from tests.oracle.budgets import budgets
 from tests.oracle.question import Record, identity
 from tests.oracle.walk import Walk
 
@@ -99,6 +100,8 @@ def audit(e: Evidence, *, finished: bool = True) -> list[str]:
             books.wrote(topic, schema, record)
     if e.work:
         _walk_by_time(auditor.walk, e)
+    else:
+        auditor.found += budgets(e.journal, e.usage)
     books.finish(finished, replies=bool(e.replies), results=bool(e.batch_results))
     return auditor.found
 

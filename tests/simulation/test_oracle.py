@@ -9,6 +9,7 @@ import pytest
 
 from tests import oracle
 from tests.oracle import Evidence
+from tests.oracle.budgets import budgets
 from tests.simulation.world import CODEC, World
 
 
@@ -102,3 +103,19 @@ def test_forged_evidence_is_seen(forge):
     evidence = collected(1)
     forge(evidence)
     assert oracle.audit(evidence)
+
+
+def test_without_the_work_that_was_sent_limits_on_requests_are_judged_by_rows():
+    journal = [("Policy", {"tenant": "t", "document": POLICY}, 0)]
+    journal += [("Request", question(n), 60_000 + n) for n in range(4)]
+    row = {"tenant": "t", "key_id": "k", "model": "m", "lane": "interactive", "status": "completed", "attempt": "a"}
+    rows = [{**row, "request_id": f"r{n}", "cache": "miss", "received_at": 0} for n in range(4)]
+    assert list(budgets(journal, rows[:3])) == []
+    assert list(budgets(journal, rows)) == ["t: 4 requests in the window 60000, the limit is 3"]
+
+
+POLICY = '{"limits": [{"on": "requests", "per": "minute", "max": 3, "model": "", "key": ""}]}'
+
+
+def question(n: int) -> dict[str, Any]:
+    return {"tenant": "t", "request_id": f"r{n}"}
