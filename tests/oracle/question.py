@@ -65,6 +65,7 @@ class Terms:
         self.pools: dict[str, Any] = d["pools"]
         self.aliases: dict[str, str] = d["aliases"]
         self.prepaid: bool = d["prepaid"]
+        self.guarded: bool = d["guard"] is not None
         self.limits = [
             Limit(f"{x['on']}/{x['per'] or 'now'}/{x['model']}/{x['key']}", x["on"], x["per"], x["max"], x["model"],
                   x["key"])

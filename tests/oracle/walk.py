@@ -49,12 +49,12 @@ class Account:
 class Pending:
     """A request without an outcome."""
 
-    __slots__ = ("admitted", "begun", "controlled", "holds", "leaving", "question", "step")
+    __slots__ = ("admitted", "begun", "controlled", "holds", "leaving", "question", "safe", "step")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.holds: list[Hold] = []
-        self.admitted = self.begun = self.leaving = self.controlled = False
+        self.admitted = self.begun = self.leaving = self.controlled = self.safe = False
         self.step = 0
 
 
@@ -149,6 +149,10 @@ class Walk:
             p = book.pending.get(r["request_id"])
             if p is not None:
                 p.begun, p.leaving = p.begun or kind == "Started", p.leaving or kind == "Cancellation"
+        elif kind == "Completion" and r["step"] < 0:
+            p = book.pending.get(r["request_id"])
+            if p is not None and r["outcome"] == "ok" and b'"safe"' in r["body"]:
+                p.safe = True
         elif kind == "Policy":
             book.terms = Terms(r["document"])
             self._forget(book, {PREPAID} | {limit.id for limit in book.terms.limits})
@@ -186,6 +190,8 @@ class Walk:
             if not p.admitted:
                 self._admitted(book, r["request_id"], p, r)
             p.step, p.begun = r["step"], False
+            if book.terms is not None and book.terms.guarded and r["step"] >= 0 and not p.safe and self.strict:
+                self.found.append(f"{r['request_id']} of {book.name} was sent, and no guard called it safe")
             if r["step"] >= 0 and r["start_by"] and r["start_by"] < r["deadline"]:
                 heapq.heappush(book.due, (r["start_by"] + NEXT_POOL_MS, r["request_id"], r["step"]))
 
@@ -318,6 +324,9 @@ class Walk:
                 amount = {"requests": ONE, "cost_micros": cost}.get(limit.on, Span(0, 0))
                 if amount.high:
                     self._hold(book, p, limit, amount, at_ms, sure)
+        free = row["cache"] in ("hit", "follower") and not q.prices.get(row["model"], {}).get(f"{row['cache']}_percent")
+        if free and row["cost_micros"]:
+            self.found.append(f"{identity(row)} is a {row['cache']}, which is free, and costs {row['cost_micros']}")
         if row["cache"] == "miss" and row["model"] in q.prices:
             cost = cost_of(q.prices[row["model"]], row)
             if cost != row["cost_micros"]:

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from schemas.config import Limit, Price
 from streams import ledger, windows
 from streams.ledger import Account, Admit, Need, Never, Tokens, Wait
+from tests.unit import world
+from tests.unit.world import adopt, completion, configuration, engine, held, request
 
 PERS = ("second", "minute", "hour", "day", "month", None)
 T0 = 1_700_000_000_000
+NOON = world.T0 + 43_200_000
 amounts = st.integers(0, 40)
 needs = st.builds(Need, st.just(1), amounts, amounts, amounts, st.just(1))
 ons = st.sampled_from(("requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros"))
@@ -123,3 +126,17 @@ def test_cost_is_rounded_once_and_never_falls_with_more_tokens(price_in, price_o
         >= cost
         <= ledger.cost_micros(price, Tokens(used_in, used_out + 1))
     )
+
+
+def test_a_hold_outlives_a_limit_that_is_taken_away_and_brought_back():
+    limits = [{"on": "concurrency", "max": 1}]
+    e = engine(limits)
+    first, second, third = request("a"), request("b"), request("c")
+    e.step("Request", first, NOON)
+    adopt(e, configuration([]), NOON + 1)
+    adopt(e, configuration(limits), NOON + 2)
+    e.step("Request", second, NOON + 3)
+    e.step("Completion", completion(first), NOON + 4)
+    e.step("Request", third, NOON + 5)
+    running = {w["request_id"] for w in e.read_work()} - {u["request_id"] for u in e.read("usage")}
+    assert len(running) == 1 and held(e) == 1
