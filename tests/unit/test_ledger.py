@@ -15,7 +15,7 @@ from tests.unit.world import adopt, completion, configuration, engine, held, req
 
 PERS = ("second", "minute", "hour", "day", "month", None)
 T0 = 1_700_000_000_000
-NOON = world.T0 + 43_200_000
+
 amounts = st.integers(0, 40)
 needs = st.builds(Need, st.just(1), amounts, amounts, amounts, st.just(1))
 ons = st.sampled_from(("requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros"))
@@ -132,11 +132,11 @@ def test_a_hold_outlives_a_limit_that_is_taken_away_and_brought_back():
     limits = [{"on": "concurrency", "max": 1}]
     e = engine(limits)
     first, second, third = request("a"), request("b"), request("c")
-    e.step("Request", first, NOON)
-    adopt(e, configuration([]), NOON + 1)
-    adopt(e, configuration(limits), NOON + 2)
-    e.step("Request", second, NOON + 3)
-    e.step("Completion", completion(first), NOON + 4)
-    e.step("Request", third, NOON + 5)
+    e.step("Request", first, world.T0)
+    adopt(e, configuration([]), world.T0 + 1)
+    adopt(e, configuration(limits), world.T0 + 2)
+    e.step("Request", second, world.T0 + 3)
+    e.step("Completion", completion(first), world.T0 + 4)
+    e.step("Request", third, world.T0 + 5)
     running = {w["request_id"] for w in e.read_work()} - {u["request_id"] for u in e.read("usage")}
     assert len(running) == 1 and held(e) == 1
