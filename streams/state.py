@@ -50,11 +50,11 @@ class Tenant:
     # policy
 
     def adopt(self, text: str) -> None:
-        """Take a new policy; accounts of limits that are gone are closed, the balance stays."""
+        """Take a new policy; accounts of limits that are gone are closed, but not while something is held in them."""
         self.policy = Policy(text)
         self._stores.policy.put(text.encode())
         kept = {PREPAID} | {limit.id for limit in self.policy.limits}
-        self.accounts = {k: v for k, v in self.accounts.items() if k in kept}
+        self.accounts = {k: v for k, v in self.accounts.items() if k in kept or v.held}
 
     # requests
 

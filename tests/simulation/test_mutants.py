@@ -2,15 +2,19 @@
 
 import itertools
 
+import msgspec
 import pytest
 
-from streams import admission, closing, emission, entry, ledger
+from streams import admission, closing, dispatch, emission, entry, guarding, ledger, quota
+from streams import body as bodies
 from streams.deferral import Deferral
 from streams.ledger import Account, Admit, Hold
 from streams.state import Tenant
 from tests.simulation.world import World
 
 chance = itertools.count()
+RUNS = 12
+STEPS = 1_000
 
 
 def hold_is_kept(m):
@@ -163,21 +167,72 @@ def negative_accounts(m):
     )
 
 
+def the_guard_is_not_asked(m):
+    m.setattr(
+        dispatch, "judge", lambda tenant, o, now, emits: dispatch.send(tenant, {**o, "guarded": True}, now, emits)
+    )
+
+
+def any_word_of_the_guard_will_do(m):
+    real = guarding.verdict
+    m.setattr(guarding, "verdict", lambda *a: v if (v := real(*a)) and v.status == "blocked" else None)
+
+
+def a_credit_counts_as_often_as_it_is_told(m):
+    real = Tenant.first_mention
+    m.setattr(Tenant, "first_mention", lambda self, what, now: what.startswith("credit") or real(self, what, now))
+
+
+def a_balance_is_never_used_up(m):
+    real = ledger.balance
+    m.setattr(ledger, "balance", lambda credited: real(credited + 10**6))
+
+
+def shadows_are_nobodys(m):
+    m.setattr(admission, "on_shadow", lambda *a: None)
+
+
+def silent_pools_are_waited_for(m):
+    real = admission.on_due
+
+    def on_due(tenant, request_id, now, emits):
+        o = tenant.open(request_id)
+        if o is not None:
+            tenant.put_open(o)
+            if now < o["deadline"] and o["phase"] == "running":
+                return
+        real(tenant, request_id, now, emits)
+
+    m.setattr(admission, "on_due", on_due)
+
+
+def the_price_of_today_is_charged(m):
+    real = quota.price_of
+    m.setattr(quota, "price_of", lambda o: msgspec.structs.replace(real(o), input=real(o).input + 900_000))
+
+
+def an_answer_is_shared_across_parameters(m):
+    real = bodies.cache_key
+    m.setattr(bodies, "cache_key", lambda body, *a: real({**body, "messages": []}, *a))
+
+
 MUTANTS = [
     hold_is_kept, held_does_not_count, limit_is_off_by_one, settlement_crosses_windows, waste_is_booked_twice,
     waste_is_forgotten, repetition_is_not_seen, orphans_are_left, time_does_nothing, chance_decides, followers_pay,
     refusals_have_no_row, blocking_is_not_audited, tokens_are_billed_short, a_hit_shows_another_answer,
     the_ledger_is_not_stored, the_queue_loses_its_head, deadlines_are_ignored, a_late_answer_is_sent_again,
-    negative_accounts,
+    negative_accounts, the_guard_is_not_asked, any_word_of_the_guard_will_do, a_credit_counts_as_often_as_it_is_told,
+    a_balance_is_never_used_up, shadows_are_nobodys, silent_pools_are_waited_for, the_price_of_today_is_charged,
+    an_answer_is_shared_across_parameters,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
 def test_a_planted_fault_is_seen(mutant, monkeypatch):
     mutant(monkeypatch)
-    for seed in range(12):
+    for seed in range(RUNS):
         try:
-            World(seed).run(500)
-        except (AssertionError, KeyError):
+            World(seed).run(STEPS)
+        except (AssertionError, KeyError, ValueError):
             return
-    pytest.fail(f"{mutant.__name__} was not noticed in 12 runs")
+    pytest.fail(f"{mutant.__name__} was not noticed in {RUNS} runs of {STEPS} steps")

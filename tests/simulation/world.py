@@ -1,177 +1,241 @@
-"""A seeded run of the whole topology on the memory engine: callers, workers, time, and faults. The seed is the run."""
+"""A seeded run of the whole topology: callers, batcher, workers, operator, time, and faults. The seed is the run."""
 
 from __future__ import annotations
 
-import copy
 import random
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
 
+import orjson
+
+from schemas.wire import Codec
 from streams.memory import MemoryEngine
-from tests import oracle
-from tests.oracle import Evidence
-from tests.unit.world import T0, cancellation, completion, engine, line, request, started
+from tests.oracle import Auditor
+from tests.simulation.batches import Batcher
+from tests.simulation.fleet import HOUR_MS, Fleet
+from tests.simulation.journal import Journal, Record
+from tests.simulation.live import LiveView
+from tests.simulation.policies import CARD, KEYS, MODELS, PHRASES, T0, TENANTS, Operator
+from tests.simulation.site import ROWS, EngineClass, Site
+from tests.unit.world import cancellation, credit, request
 
-LIMITS = [
-    {"on": "requests", "per": "minute", "max": 20},
-    {"on": "total_tokens", "per": "hour", "max": 4_000},
-    {"on": "concurrency", "max": 6},
-]
-RULES = [{"id": "p", "match": "a banned phrase"}, {"id": "card", "detect": "credit_card", "action": "mask"}]
-TEXTS = ["one", "two words", "three words here", "a banned phrase", "pay 4111 1111 1111 1111", "x " * 30]
+TEXTS = ["one", "two words", "three words here", f"say {PHRASES[0]}", f"or {PHRASES[1]}", f"pay {CARD}", "x " * 30]
+RECENT = 200
+CODEC = Codec.offline()
 
 
 class World:
-    """Steps are drawn from the seed; a crash goes back to the last checkpoint and reads the journal again."""
+    """Steps are drawn from the seed. `stats` counts what happened, so that a test knows how much a run has tried."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, engine: EngineClass = MemoryEngine, *, remember: bool = False) -> None:
+        self.seed = seed
+        self.steps = 0
         self.chance = random.Random(seed)
-        self.engine: MemoryEngine = engine(LIMITS, RULES)
-        self.now = T0
-        self.journal: list[tuple[str, dict[str, Any], int]] = []
-        policy = self.engine.tenant("acme").policy
-        assert policy is not None
-        self.policy = policy.document
-        self.requests: list[dict[str, Any]] = []
-        self.work: list[dict[str, Any]] = []
-        self.read: dict[str, int] = {}
-        self.completions: list[dict[str, Any]] = []
-        self._line = 0
-        self.checkpoint()
+        self.auditor = Auditor()
+        self.journal = Journal(self.chance, CODEC, T0)
+        self.operator = Operator(self.chance)
+        self.fleet = Fleet(self.chance, self.journal)
+        self.batcher = Batcher(self.chance, self.journal, TENANTS, TEXTS)
+        self.live = LiveView()
+        self.stats: Counter[str] = Counter()
+        self.site = Site(engine, self.journal, CODEC, self.auditor, remember=remember)
+        self._asked: list[Record] = []
+        self._count = 0
+        self._places: Counter[str] = Counter()
+        self._stalled = 0
+        for policy in self.operator.policies():
+            self.journal.append("Policy", policy)
+        # What may happen, and how often. A new kind of record of the journal is a new line here.
+        self.acts: list[tuple[Callable[[], None], float]] = [
+            (self.ask, 24), (self.crowd, 1), (self.repeat, 3), (self.cancel, 3), (self.wait, 7),
+            (self.batcher.feed, 8), (self.batcher.open, 0.6), (self.batcher.end, 0.25), (self.batcher.start_anew, 0.15),
+            (self.fleet.take, 36), (self.fleet.end, 6), (self.fleet.repeat, 2), (self.fleet.die, 1.5),
+            (self.credit, 0.7), (self.circuit, 0.3), (self.apply, 0.25),
+            (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
+            (self.look, 0.3), (self.site.checkpoint, 2.5), (self.crash, 0.4),
+        ]  # fmt: skip
+        self._weights = [weight for _, weight in self.acts]
 
-    def checkpoint(self) -> None:
-        """What a restore comes back to: stores, exactly-once topics, and the place in the journal."""
-        self.saved = copy.deepcopy((self.engine.stores, self.engine.topics)), len(self.journal)
-
-    def crash(self) -> None:
-        """Lose what is in memory, restore the checkpoint, decide again; what was written before must be repeated."""
-        before = {name: list(records) for name, records in self.engine.topics.items()}
-        (stores, topics), place = copy.deepcopy(self.saved)
-        self.engine.restart()
-        self.engine.stores, self.engine.topics = stores, topics
-        for kind, record, at in self.journal[place:]:
-            self.engine.step(kind, record, at)
-        assert {n: r for n, r in self.engine.topics.items() if r} == before, "a replay decided differently"
-
-    def append(self, kind: str, record: dict[str, Any]) -> None:
-        """Write to the journal; workers see the work that follows."""
-        self.journal.append((kind, record, self.now))
-        self.engine.step(kind, record, self.now)
-        for name in [n for n in self.engine.topics if n.startswith("work.")]:
-            values = self.engine.topics[name]
-            for _, value in values[self.read.get(name, 0) :]:
-                self.work.append(self.engine.codec.decode(value)[1])
-            self.read[name] = len(values)
-
-    def step(self) -> None:
-        """One thing happens."""
-        act = self.chance.choices(
-            (self.ask, self.ask_line, self.finish, self.finish_again, self.cancel, self.wait, self.repeat, self.start),
-            (30, 15, 40, 4, 3, 6, 2, 3),
-        )[0]
-        act()
-        fault = self.chance.random()
-        if fault < 0.01:
-            self.crash()
-        elif fault < 0.03:
-            self.checkpoint()
+    # what callers, the operator and time do
 
     def ask(self) -> None:
-        text = self.chance.choice(TEXTS)
+        """A caller asks."""
+        tenant = self.chance.choice(TENANTS) if self.chance.random() < 0.995 else "nobody"
+        self._ask(tenant, self.chance.choice(TEXTS) if self.chance.random() < 0.6 else f"text {self._count}")
+
+    def crowd(self) -> None:
+        """Several callers ask the same at once, mostly of one tenant."""
+        tenant, text = self.chance.choice(TENANTS), f"crowd {self._count}"
+        for _ in range(self.chance.randrange(2, 6)):
+            self._ask(tenant if self.chance.random() < 0.8 else self.chance.choice(TENANTS), text)
+
+    def _ask(self, tenant: str, text: str) -> None:
+        """Through one of two gateways, or a topic of the tenant's own."""
+        self._count += 1
+        chance, now = self.chance, self.journal.now_ms
+        lane, gateway = chance.choice((("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", "")))
         r = request(
             text,
-            model=self.chance.choice(("echo", "echo", "two")),
-            received_at=self.now,
-            deadline=self.now + self.chance.choice((2_000, 60_000, 600_000)),
-            stream=self.chance.random() < 0.2,
-            body={"temperature": self.chance.choice((0, 0, 1)), "max_tokens": self.chance.choice((3, 30))},
+            tenant=tenant,
+            request_id=f"r{self._count}",
+            key_id=chance.choice(KEYS),
+            model=chance.choice(MODELS) if chance.random() < 0.99 else "unheard-of",
+            lane=lane,
+            reply_to=gateway,
+            received_at=now,
+            deadline=now + chance.choice((2_000, 60_000, 600_000, 600_000, 600_000)),
+            stream=bool(gateway) and chance.random() < 0.2,
+            repeatable=chance.random() < 0.1,
+            cache=chance.choice(("default", "default", "default", "off", "on")),
+            body={"temperature": chance.choice((0, 0, 1)), "max_tokens": chance.choice((3, 3, 30))},
         )
-        self.requests.append(r)
-        self.append("Request", r)
-
-    def ask_line(self) -> None:
-        self._line += 1
-        r = line(self._line, self.chance.choice(TEXTS), received_at=self.now, body={"temperature": 0, "max_tokens": 5})
-        self.requests.append(r)
-        self.append("Request", r)
-
-    def finish(self) -> None:
-        if not self.work:
-            return
-        work = self.work.pop(self.chance.randrange(len(self.work)))
-        outcome = self.chance.choices(("ok", "unavailable", "failed", "invalid", "blocked"), (80, 8, 4, 4, 4))[0]
-        used = 0 if outcome == "invalid" else self.chance.randrange(1, work["max_output_tokens"] + 2)
-        findings = [{"rule": "p", "action": "block", "matches": 1}] if outcome == "blocked" else []
-        c = completion(work, outcome, step=work["step"], pool=work["pool"], output_tokens=used, findings=findings)
-        self.completions.append(c)
-        self.append("Completion", c)
-
-    def finish_again(self) -> None:
-        if self.completions:
-            c = self.chance.choice(self.completions)
-            again = self.chance.random() < 0.5
-            c = c if again else {**c, "attempt": f"again-{len(self.journal)}"}
-            self.append("Completion", c)
-
-    def start(self) -> None:
-        if self.work:
-            self.append("Started", started(self.chance.choice(self.work), f"s{self.chance.randrange(3)}"))
-
-    def cancel(self) -> None:
-        if self.requests:
-            self.append("Cancellation", cancellation(self.chance.choice(self.requests)))
+        self._asked.append(r)
+        if len(self._asked) > RECENT:
+            del self._asked[: RECENT // 2]
+        self.journal.send("Request", r)
 
     def repeat(self) -> None:
-        if self.requests:
-            self.append("Request", self.chance.choice(self.requests))
+        """A caller asks again with the same key, perhaps through another gateway; or a producer repeats itself."""
+        if self._asked:
+            r = self.chance.choice(self._asked)
+            if r["reply_to"] and self.chance.random() < 0.5:
+                r = {**r, "reply_to": self.chance.choice(("replies.a", "replies.b"))}
+            self.journal.append("Request", r)
+
+    def cancel(self) -> None:
+        """A caller leaves."""
+        if self._asked:
+            self.journal.send("Cancellation", cancellation(self.chance.choice(self._asked[-30:])))
 
     def wait(self) -> None:
-        self.now += self.chance.choice((1, 50, 700, 5_000, 61_000))
-        self.append("Tick", {"tenant": "", "partition": 0})
+        """Time passes, with ticks."""
+        self.journal.pass_time(self.chance.choice((1, 50, 700, 700, 700, 5_000, 5_000, 61_000)))
+        self.journal.tick()
+
+    def silence(self) -> None:
+        """Nothing is written for an hour, not even a tick; then all that could not be written comes at once."""
+        self.journal.now_ms += self.chance.choice((300_000, HOUR_MS))
+        self.journal.pass_time(0)
+
+    def apply(self) -> None:
+        """The operator publishes a changed configuration."""
+        self.operator.change()
+        for policy in self.operator.policies():
+            self.journal.append("Policy", policy)
+
+    def credit(self) -> None:
+        """Someone pays in, or is paid back; an entry may be booked twice."""
+        amount, kind = self.chance.choice(((2_000, "credit"), (9_000, "credit"), (300, "refund"), (-500, "credit")))
+        record = credit(f"entry {self.chance.randrange(self._count + 20)}", amount, kind)
+        self.journal.send("Credit", record | {"tenant": self.chance.choice(("umbra", "umbra", "acme"))})
+
+    def circuit(self) -> None:
+        """Workers of a pool say that it is not worth trying, or is again."""
+        pool, is_open = self.chance.choice(("p1", "p2", "echo")), self.chance.random() < 0.4
+        for tenant in TENANTS:
+            record = {"tenant": tenant, "pool": pool, "open": is_open, "at": self.journal.now_ms}
+            self.journal.send("Circuit", record)
+
+    # what breaks
+
+    def stall(self) -> None:
+        """Admission falls behind for a while."""
+        self._stalled = self.chance.randrange(5, 60)
+
+    def crash(self) -> None:
+        """Admission dies; mostly it comes back as of the newest checkpoint."""
+        self.stats["crash"] += 1
+        lost = dict(self._places) if self.chance.random() < 0.5 else {}
+        self.site.crash(self.chance.choice((0, 0, 1, 2)), lost)
+
+    def look(self) -> None:
+        """The live view reads on; or Redis forgets everything, and it is counted anew from the topics."""
+        if self.chance.random() < 0.2:
+            self.live.lose()
+        self.live.fold(self.site.engine.topics, self.site.committed, self.now_ms)
+
+    # running
+
+    def step(self) -> None:
+        """One thing happens; admission reads on; who reads its topics sees what is new."""
+        self.steps += 1
+        self.chance.choices(self.acts, self._weights)[0][0]()
+        if self.chance.random() < 0.4:
+            self.journal.pass_time(self.chance.choice((1, 3, 20)))
+        if self._stalled:
+            self._stalled -= 1
+        else:
+            self.site.read(self.chance.choice((0, 1, 2, 4, 8)), self.chance)
+            self._see()
+
+    def _see(self) -> None:
+        """Workers and batcher read what admission wrote; records written again are seen again."""
+        topics, self.site.news = sorted(self.site.news), set()
+        for topic in topics:
+            records = self.site.engine.topics[topic][self._places[topic] :]
+            if topic in ROWS:
+                continue
+            self._places[topic] += len(records)
+            if topic.startswith("work."):
+                self.fleet.queue += [CODEC.decode(value)[1] for _, value in records]
+            elif topic == "control":
+                for _, value in records:
+                    r = CODEC.decode(value)[1]
+                    self.fleet.stopped[r["tenant"], r["request_id"]] = r["reason"]
+            elif topic == "batch_results":
+                for _, value in records:
+                    self.batcher.result(CODEC.decode(value)[1])
+
+    def run(self, steps: int) -> World:
+        """Step, settle, and hold everything against what must be so. Raises AssertionError."""
+        try:
+            for _ in range(steps):
+                self.step()
+            self.settle()
+            self.check()
+        except Exception as error:
+            error.add_note(f"seed {self.seed}, step {self.steps}: python -m tests.simulation {self.seed} {steps}")
+            raise
+        return self
 
     def settle(self) -> None:
-        """Nobody asks any more; workers finish; time passes until nothing can be open."""
-        for _ in range(5_000):
-            if self.work:
-                self.finish()
-            elif self.open_requests():
-                self.now += 61_000
-                self.append("Tick", {"tenant": "", "partition": 0})
-            else:
+        """Nobody asks any more; workers finish; time passes until nothing is open."""
+        self._stalled = 0
+        for n in range(3_000):
+            for _ in range(20):
+                self.fleet.take()
+            self.journal.pass_time(5_000)
+            self.journal.tick()
+            if n % 20 == 19:
+                self.batcher.end_all()
+            self.site.read(self.site.lag, self.chance)
+            self._see()
+            idle = not (self.site.lag or self.fleet.queue or self.fleet.hands or self.batcher.active)
+            if idle and self.journal.silent and not self.open_requests():
                 return
         raise AssertionError(f"{self.open_requests()} requests never end")
 
     def open_requests(self) -> int:
         """How many requests have no outcome yet."""
-        tenant = self.engine.tenant("acme")
-        return sum(tenant.open(request_id) is not None for request_id in self.engine.stores["acme"].requests.values)
+        return len(self.auditor.books.asked) - len(self.auditor.books.rows)
 
-    def run(self, steps: int) -> None:
-        """Step, settle, and hold everything against what must be so. Raises AssertionError."""
-        tenant = self.engine.tenant
-        for _ in range(steps):
-            self.step()
-            for limit in self.policy.limits:
-                account = tenant("acme").accounts.get(limit.id)
-                if account is not None:
-                    debt = tenant("acme").debt if "tokens" in limit.on else 0
-                    assert account.spent + account.held <= limit.max + debt, f"{limit.id} is overspent"
-                    assert account.held >= 0 and account.spent >= 0, f"{limit.id} is negative"
-        self.settle()
-        found = oracle.audit(self.evidence())
-        assert not found, found
-        assert all(a.held == 0 for a in tenant("acme").accounts.values()), "a hold never ended"
-        assert tenant("acme").deferral.count == tenant("acme").deferral.size == 0, "a deferred request is forgotten"
+    def check(self) -> None:
+        """What must be so once everything has ended."""
+        self.site.checkpoint()
+        self.site.check_topics()
+        found = self.auditor.finish()
+        assert not found, f"{len(found)} violations: {found[:5]}"
+        self.live.fold(self.site.engine.topics, self.site.flushed, self.now_ms)
+        self.live.check(self.auditor.books, self.now_ms)
+        for row in self.auditor.books.rows.values():
+            self.stats[f"{row.status}/{row.cache}"] += 1
 
-    def evidence(self) -> Evidence:
-        """What the oracle looks at."""
-        read = self.engine.read
-        journal = [("Policy", {"tenant": "acme", "document": self.document()}, T0), *self.journal]
-        return Evidence(
-            journal, read("usage"), read("responses"), read("waste"), read("audit"), read("batch_results"),
-            read("replies.gw"),
-        )  # fmt: skip
+    @property
+    def now_ms(self) -> int:
+        """The world's time."""
+        return self.journal.now_ms
 
-    def document(self) -> str:
-        from schemas import config
 
-        return config.encode(self.policy)
+def show(world: World) -> str:
+    """What a run has tried, in one line."""
+    return orjson.dumps(dict(sorted(world.stats.items()))).decode()

@@ -1,0 +1,121 @@
+"""The auditor over evidence that was collected after the fact, as end-to-end tests collect it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import oracle
+from tests.oracle import Evidence
+from tests.oracle.budgets import budgets
+from tests.simulation.world import CODEC, World
+
+
+def collected(seed: int, steps: int = 1_500) -> Evidence:
+    """What lies in the topics after a run; the journal by time, as partitions are merged from outside."""
+    world = World(seed, remember=True).run(steps)
+    places = [(n, o) for n, p in enumerate(world.journal.partitions) for o in range(p.end)]
+    entries = [(world.journal.partitions[n].at(o).at_ms, n, o) for n, o in places]
+    topics = world.site.engine.topics
+
+    def read(*prefixes: str) -> list[Any]:
+        return [CODEC.decode(v)[1] for t in sorted(topics) if t.startswith(prefixes) for _, v in topics[t]]
+
+    return Evidence(
+        journal=[(*world.journal.partitions[n].at(o)[:2], at) for at, n, o in sorted(entries)],
+        usage=read("usage"),
+        responses=read("responses"),
+        waste=read("waste"),
+        audit=read("audit"),
+        batch_results=read("batch_results"),
+        replies=read("replies."),
+        work=read("work."),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_evidence_of_a_sound_run_is_sound(seed):
+    assert oracle.audit(collected(seed)) == []
+
+
+def lose_a_row(e: Evidence) -> None:
+    e.usage.pop(len(e.usage) // 2)
+
+
+def double_a_response(e: Evidence) -> None:
+    e.responses.append(e.responses[3])
+
+
+def bill_a_token_more(e: Evidence) -> None:
+    row = next(r for r in e.usage if r["cache"] == "miss")
+    e.usage[e.usage.index(row)] = {**row, "output_tokens": row["output_tokens"] + 1}
+
+
+def charge_another_price(e: Evidence) -> None:
+    row = next(r for r in e.usage if r["cost_micros"] > 2)
+    e.usage[e.usage.index(row)] = {**row, "cost_micros": row["cost_micros"] - 1}
+
+
+def answer_twice_differently(e: Evidence) -> None:
+    e.replies.append({**e.replies[0], "body": b"other"})
+
+
+def forget_an_audit_row(e: Evidence) -> None:
+    e.audit.remove(next(a for a in e.audit if a["action"] == "block"))
+
+
+def waste_what_was_billed(e: Evidence) -> None:
+    row = next(r for r in e.usage if r["output_tokens"])
+    e.waste.append({**row, "reason": "late", "at": row["completed_at"]})
+
+
+def refuse_one_that_fits(e: Evidence) -> None:
+    # The first work of an interactive request never was: it was refused instead.
+    at = {(r["tenant"], r["request_id"]): t for k, r, t in e.journal if k == "Request"}
+    for row in [r for r in e.usage if r["status"] == "failed" and not r["batch_id"]]:
+        key = row["tenant"], row["request_id"]
+        others = [r for k, r, t in e.journal if t == at[key] and k != "Tick" and r["tenant"] == row["tenant"]]
+        if len(others) == 1 and at[key] % 1000:
+            e.work[:] = [w for w in e.work if (w["tenant"], w["request_id"]) != key]
+            refused = {"status": "refused", "error_code": "quota_exceeded", "completed_at": at[key], "attempt": ""}
+            e.usage[e.usage.index(row)] = {**row, **refused}
+            return
+    raise AssertionError("no request to refuse")
+
+
+def admit_one_that_does_not_fit(e: Evidence) -> None:
+    for n, (kind, r, at) in enumerate(e.journal):
+        if kind == "Policy":
+            document = r["document"].replace('"on":"requests","max":', '"on":"requests","max":-')
+            e.journal[n] = kind, {**r, "document": document}, at
+
+
+FORGERIES: list[Callable[[Evidence], None]] = [
+    lose_a_row, double_a_response, bill_a_token_more, charge_another_price, answer_twice_differently,
+    forget_an_audit_row, waste_what_was_billed, refuse_one_that_fits, admit_one_that_does_not_fit,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("forge", FORGERIES, ids=lambda f: f.__name__)
+def test_forged_evidence_is_seen(forge):
+    evidence = collected(1)
+    forge(evidence)
+    assert oracle.audit(evidence)
+
+
+def test_without_the_work_that_was_sent_limits_on_requests_are_judged_by_rows():
+    journal = [("Policy", {"tenant": "t", "document": POLICY}, 0)]
+    journal += [("Request", question(n), 60_000 + n) for n in range(4)]
+    row = {"tenant": "t", "key_id": "k", "model": "m", "lane": "interactive", "status": "completed", "attempt": "a"}
+    rows = [{**row, "request_id": f"r{n}", "cache": "miss", "received_at": 0} for n in range(4)]
+    assert list(budgets(journal, rows[:3])) == []
+    assert list(budgets(journal, rows)) == ["t: 4 requests in the window 60000, the limit is 3"]
+
+
+POLICY = '{"limits": [{"on": "requests", "per": "minute", "max": 3, "model": "", "key": ""}]}'
+
+
+def question(n: int) -> dict[str, Any]:
+    return {"tenant": "t", "request_id": f"r{n}"}
