@@ -21,7 +21,7 @@ KEPT: Final = 32
 # Characters kept of what was shown already: what a pattern may look at before a match.
 CONTEXT: Final = 2
 # Characters held back from a stream. The reach of the rules is far less: what comes here shows nothing by the thousand.
-MOST_HELD: Final = 65_536
+MOST_HELD: Final = 16_384
 
 
 class Found(NamedTuple):
