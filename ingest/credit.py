@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
-from ingest.apply import QUIET, ApplyError, published_tenants
+from ingest.follower import Follower
+from ingest.publication import QUIET
 from schemas import kafka, registry, topics
 from schemas.addresses import Addresses
 from schemas.wire import Codec
@@ -27,12 +28,16 @@ MAX_REASON: Final = 500
 MAX_MICROS: Final = 10**15
 
 
+class BookingError(Exception):
+    """An entry that was not booked; the message says why."""
+
+
 def entry(args: argparse.Namespace, now_ms: int) -> dict[str, Any]:
-    """The Credit record of a command line. Raises ApplyError where it makes no sense."""
+    """The Credit record of a command line. Raises BookingError where it makes no sense."""
     if not args.micros or abs(args.micros) > MAX_MICROS:
-        raise ApplyError(f"an entry is not 0 and at most {MAX_MICROS} micro-units")
+        raise BookingError(f"an entry is not 0 and at most {MAX_MICROS} micro-units")
     if args.refund and args.micros < 0:
-        raise ApplyError("a refund gives back, so its amount is positive")
+        raise BookingError("a refund gives back, so its amount is positive")
     return {
         "tenant": args.tenant,
         "entry_id": args.id or str(uuid.uuid4()),
@@ -46,10 +51,22 @@ def entry(args: argparse.Namespace, now_ms: int) -> dict[str, Any]:
     }
 
 
+def tenants(bootstrap: str, codec: Codec) -> tuple[str, ...]:
+    """Tenants of the configuration that is live. Raises BookingError if none is found."""
+    follower = Follower(bootstrap, "credit", codec)
+    follower.start()
+    try:
+        if not follower.wait(TIMEOUT_S) or follower.current is None:
+            raise BookingError(f"no configuration could be read within {TIMEOUT_S:.0f} s; is the stack up?")
+        return follower.current.tenants
+    finally:
+        follower.stop()
+
+
 def book(bootstrap: str, codec: Codec, record: dict[str, Any]) -> dict[str, Any] | None:
     """Write the entry, wait until admission has counted it; the row it wrote, or None if it was counted before.
 
-    Raises ApplyError, KafkaException.
+    Raises BookingError, KafkaException.
     """
     consumer = Consumer(kafka.consumer(bootstrap, "credit", "credit") | QUIET)
     try:
@@ -57,7 +74,7 @@ def book(bootstrap: str, codec: Codec, record: dict[str, Any]) -> dict[str, Any]
         producer = Producer(kafka.producer(bootstrap, "credit") | QUIET | {"message.timeout.ms": int(TIMEOUT_S * 1000)})
         producer.produce(topics.JOURNAL, codec.encode("Credit", record), record["tenant"].encode())
         if producer.flush(TIMEOUT_S + 1):
-            raise ApplyError("Kafka did not take the entry; booking it again with the same --id is safe")
+            raise BookingError("Kafka did not take the entry; booking it again with the same --id is safe")
         end = time.monotonic() + SHOWN_WITHIN_S
         while time.monotonic() < end:
             message = consumer.poll(0.5)
@@ -91,10 +108,10 @@ def main() -> int:
     try:
         codec = registry.connect(addresses.registry)
         record = entry(args, time.time_ns() // 1_000_000)
-        if args.tenant not in published_tenants(addresses.kafka, codec):
-            raise ApplyError(f"there is no tenant {args.tenant!r} in the configuration; `make apply` publishes one")
+        if args.tenant not in tenants(addresses.kafka, codec):
+            raise BookingError(f"there is no tenant {args.tenant!r} in the configuration; `make apply` publishes one")
         row = book(addresses.kafka, codec, record)
-    except (ApplyError, KafkaException) as error:
+    except (BookingError, KafkaException) as error:
         print(f"not booked: {error}", file=sys.stderr)
         return 1
     if row is None:

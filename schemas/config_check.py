@@ -36,6 +36,9 @@ def _check(c: Configuration) -> None:
         _check_tenant(c, name, tenant, seen)
     for set_name, rules in c.rule_sets.items():
         for i, rule in enumerate(rules):
+            if not rule.id or not rule.stages or rule.id in {r.id for r in rules[:i]}:
+                what = "a rule needs an id that no other of its set has, and a stage"
+                raise ConfigError(f"rule_sets.{set_name}[{i}]", what)
             if sum(map(bool, (rule.match, rule.regex, rule.detect))) != 1:
                 raise ConfigError(f"rule_sets.{set_name}[{i}]", "give exactly one of match, regex, detect")
 

@@ -402,6 +402,13 @@ class Queue(TypedDict):
     next: int
 
 
+class OpenCircuit(TypedDict):
+    """A pool that is not worth trying."""
+
+    pool: str
+    until: int
+
+
 class Ledger(TypedDict):
     """Counters of one tenant."""
 
@@ -415,7 +422,7 @@ class Ledger(TypedDict):
     queues: list[Queue]
     turn: int
     credited_micros: int
-    open_circuits: list[str]
+    open_circuits: list[OpenCircuit]
     answers_first: int
     answers_next: int
     answers_bytes: int

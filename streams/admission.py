@@ -24,6 +24,8 @@ from streams.waiting import WINDOW_WAKE, defer, release
 ENDING_GRACE_MS: Final = 30_000
 # How long an attempt that streams is given to finish once another worker has started the same request.
 RIVAL_GRACE_MS: Final = 5_000
+# How long an open circuit is believed: the controller tries a pool again, and says so, at least every minute.
+CIRCUIT_LEASE_MS: Final = 180_000
 
 
 def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
@@ -40,7 +42,7 @@ def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
     elif kind == "Credit":
         on_credit(tenant, cast(Credit, record), now_ms, emits)
     elif kind == "Circuit":
-        on_circuit(tenant, cast(Circuit, record))
+        on_circuit(tenant, cast(Circuit, record), now_ms)
     elif kind == "Policy":
         tenant.adopt(record["document"])
         release(tenant, now_ms, emits)
@@ -93,10 +95,10 @@ def on_credit(tenant: Tenant, c: Credit, now_ms: int, emits: Emits) -> None:
     release(tenant, now_ms, emits)
 
 
-def on_circuit(tenant: Tenant, c: Circuit) -> None:
+def on_circuit(tenant: Tenant, c: Circuit, now_ms: int) -> None:
     """A pool is not worth trying, or is again."""
-    pool = frozenset((c["pool"],))
-    tenant.open_circuits = tenant.open_circuits | pool if c["open"] else tenant.open_circuits - pool
+    others = {pool: until for pool, until in tenant.open_circuits.items() if pool != c["pool"] and until > now_ms}
+    tenant.open_circuits = others | ({c["pool"]: now_ms + CIRCUIT_LEASE_MS} if c["open"] else {})
 
 
 def on_started(tenant: Tenant, s: Started, now_ms: int) -> None:

@@ -86,6 +86,16 @@ def texts(body: dict[str, Any]) -> list[str]:
     return [h[f] for h, f in _places(body)] + [values[i] for values, i in _listed(body)]
 
 
+def pieces(body: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Texts of one message that come in several parts: a model reads them as one."""
+    for message in body.get("messages") or ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            parts = [p for p in content if isinstance(p, dict) and isinstance(p.get("text"), str)]
+            if len(parts) > 1:
+                yield parts
+
+
 def readable(body: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """(holder, key) of every string of which a model may come to read a part: what is moderated.
 

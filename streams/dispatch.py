@@ -33,7 +33,7 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
         judge(tenant, o, now_ms, emits)
         return
     o["phase"] = "running"
-    o["step"] = best_step(tenant, o)
+    o["step"] = best_step(tenant, o, now_ms)
     pool = tenant.policy.document.pools.get(o["route"][o["step"]])
     has_next = o["step"] + 1 < len(o["route"])
     start_by = 0 if o["batch_id"] else o["deadline"]
@@ -49,12 +49,13 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     tenant.put_open(o)
 
 
-def best_step(tenant: Tenant, o: Open) -> int:
+def best_step(tenant: Tenant, o: Open, now_ms: int) -> int:
     """The first pool from here on whose circuit is closed; the one at hand if all are open."""
     route, step = o["route"], o["step"]
-    if route[step] not in tenant.open_circuits:
+    if not tenant.open_circuits:
         return step
-    return next((i for i in range(step, len(route)) if route[i] not in tenant.open_circuits), step)
+    closed = (i for i in range(step, len(route)) if tenant.open_circuits.get(route[i], 0) <= now_ms)
+    return next(closed, step)
 
 
 def judge(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:

@@ -85,21 +85,38 @@ def moderate(
     counts: dict[str, dict[str, Any]] = {}
     blocking: Rule | None = None
     masked = False
-    for holder, key in bodies.readable(body):
-        outcome = policy.moderator.check(holder[key], "request")
+
+    def look(text: str, *, again: bool = False) -> str:
+        """The text as it may be read; what was found is noted, but a flag not again of a text that was looked at."""
+        nonlocal blocking, masked
+        outcome = policy.moderator.check(text, "request")
         if not outcome.found:
-            continue
+            return text
         for rule, matches in outcome.found:
+            if again and rule.action == "flag" and rule.id in counts:
+                continue
             row = counts.setdefault(rule.id, {"rule": rule.id, "action": rule.action, "matches": 0})
             row["matches"] += matches
         blocking = blocking or outcome.blocked_by
-        if outcome.text != holder[key]:
-            holder[key], masked = outcome.text, True
+        masked = masked or outcome.text != text
+        return outcome.text
+
+    for holder, key in bodies.readable(body):
+        holder[key] = look(holder[key])
+    for parts in bodies.pieces(body):
+        for between in ("", " "):
+            joined = between.join(part["text"] for part in parts)
+            shown = look(joined, again=True)
+            if shown != joined:
+                # The parts a rule matched across are no longer apart.
+                for part in parts:
+                    part["text"] = ""
+                parts[0]["text"] = shown
     hashed = policy.document.rules_hash
     audits = [audit(tenant, o["request_id"], "request", row, hashed, now_ms) for row in counts.values()]
     if blocking is not None:
-        shown = orjson.dumps(guard_body(blocking.message, o["request_id"]))
-        return audits, Verdict("blocked", 200, shown, error_code="content_blocked", error_message=blocking.message)
+        answer = orjson.dumps(guard_body(blocking.message, o["request_id"]))
+        return audits, Verdict("blocked", 200, answer, error_code="content_blocked", error_message=blocking.message)
     if masked:
         o["body"] = orjson.dumps(body)
     return audits, None

@@ -44,7 +44,7 @@ class Tenant:
         self.debt = ledger["debt"] if ledger else 0
         self.wake = ledger["wake"] if ledger else 0
         self.credited_micros = ledger["credited_micros"] if ledger else 0
-        self.open_circuits = frozenset(ledger["open_circuits"] if ledger else ())
+        self.open_circuits = {c["pool"]: c["until"] for c in (ledger["open_circuits"] if ledger else ())}
         self._written = self._ledger()
 
     # policy
@@ -114,7 +114,7 @@ class Tenant:
             "debt": self.debt,
             "wake": self.wake,
             "credited_micros": self.credited_micros,
-            "open_circuits": sorted(self.open_circuits),
+            "open_circuits": [{"pool": p, "until": at} for p, at in sorted(self.open_circuits.items())],
             **self.deferral.fields(),
             **self.answers.fields(),
         }

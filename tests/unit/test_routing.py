@@ -52,6 +52,15 @@ def test_an_open_circuit_is_passed_over_until_it_closes():
         assert rows(e)[r["request_id"]]["route_step"] == int(open_)
 
 
+def test_an_open_circuit_nobody_speaks_of_any_more_is_tried_again():
+    e = engine()
+    e.step("Circuit", circuit("p1", True), T0)
+    for at, pool in ((T0 + 179_000, "p2"), (T0 + 180_000, "p1")):
+        r = request(model="two")
+        e.step("Request", r, at)
+        assert next(w["pool"] for w in e.read_work() if w["request_id"] == r["request_id"]) == pool
+
+
 def test_the_last_pool_is_tried_whatever_its_circuit_says():
     e = engine()
     for pool in ("p1", "p2"):
