@@ -48,6 +48,8 @@ DOCUMENT: dict[str, Any] = {
         "local": {"engine": "llama", "model": "smollm2-135m", "concurrency": 8},
         "echo": {"engine": "echo", "concurrency": 256},
         "judge": {"engine": "echo", "concurrency": 16},
+        # Nobody listens there.
+        "dead": {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "concurrency": 4},
         # Slow enough that much is in flight whenever something is killed.
         "slow": {"engine": "echo", "concurrency": 24, "first_token_ms": 200, "token_ms": 60},
     },
@@ -63,6 +65,12 @@ DOCUMENT: dict[str, Any] = {
         "ab": {
             "split": [{"model": "echo", "weight": 90, "cohort": "A"}, {"model": "echo-b", "weight": 10, "cohort": "B"}],
             "sticky": "user",
+        },
+        "candidate": {"route": ["dead"]},
+        "risky": {
+            "split": [{"model": "echo", "weight": 60}, {"model": "candidate", "weight": 40}],
+            "sticky": "request",
+            "canary": {"model": "candidate", "max_error_percent": 5, "min_requests": 10},
         },
         "shadowed": {"route": ["echo"], "shadow": {"model": "echo-b"}},
         "slow": {"route": ["slow"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},

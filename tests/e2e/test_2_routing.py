@@ -89,6 +89,27 @@ def test_a_change_is_live_within_five_seconds(stack: Stack):
         restored(stack)
 
 
+def test_a_canary_that_fails_is_rolled_back_by_itself(stack: Stack):
+    client = stack.client("splitter", max_retries=0)
+
+    def answered() -> bool:
+        try:
+            return say(client, f"at risk {uuid.uuid4().hex}", "risky").choices[0].message.content.startswith("at risk")
+        except openai.InternalServerError:
+            return False
+
+    assert [answered() for _ in range(30)].count(False), "nothing fell on the candidate"
+    eventually(lambda: all(answered() for _ in range(10)), 30, "the candidate to be taken back")
+    assert all(answered() for _ in range(30))
+    asked = lambda: [r for r in records(stack, "usage", {"splitter"}) if r["requested_model"] == "risky"]  # noqa: E731
+    rows = sorted(eventually(lambda: len(r := asked()) >= 70 and r, 30, "their rows"), key=lambda r: r["completed_at"])
+    assert {r["cohort"] for r in rows[-30:]} == {"echo"} and {r["cohort"] for r in rows[:30]} == {"echo", "candidate"}
+    assert rows[0]["policy_version"] != rows[-1]["policy_version"], "the controller published a version of its own"
+    status = stack.run("status")
+    assert "risky" in status and "candidate" in status
+    restored(stack)
+
+
 def test_shadow_traffic_is_seen_and_paid_by_nobody(stack: Stack):
     client = stack.client("splitter")
     texts = [f"shadowed {i} {uuid.uuid4().hex}" for i in range(50)]
