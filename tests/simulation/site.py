@@ -100,8 +100,10 @@ class Site:
         fresh, self._fresh = self._fresh, []
         if kind == "Tick":
             self._clocks[partition] = at
-            # What is decided again may be new as well: another partition's clock is further on this time.
-            self.auditor.passed(min(self._clocks), fresh)
+            # What is decided again may be new as well: another partition's clock is further on this time. What must
+            # have happened by now is judged once all that the auditor has seen was decided again.
+            behind = any(place < seen for place, seen in zip(self._places, self._audited, strict=True))
+            self.auditor.passed(0 if behind else min(self._clocks), fresh)
         elif offset < self._audited[partition]:
             self.auditor.wrote(fresh)
         else:
