@@ -16,9 +16,9 @@ from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, send
 from streams.emission import Bill, Emit, control, ended
 from streams.ledger import Admit, Wait
-from streams.opening import never_submitted
+from streams.opening import never_submitted, opened
 from streams.state import Tenant
-from streams.waiting import WINDOW_WAKE, defer, release
+from streams.waiting import WINDOW_WAKE, defer, next_look, release
 
 # How long admission waits for a worker to answer a cancellation before it ends the request itself.
 ENDING_GRACE_MS: Final = 30_000
@@ -66,6 +66,9 @@ def advance(tenant: Tenant, now_ms: int) -> Emits:
 def on_request(tenant: Tenant, r: Request, now_ms: int, emits: Emits) -> None:
     """A new request, or one repeated."""
     if closing.repeated(tenant, r, emits):
+        return
+    if not r["batch_id"] and now_ms >= r["deadline"]:
+        closing.close(tenant, opened(r), ended("expired", batch=False), now_ms, emits)
         return
     decision = entry.decide(tenant, r, now_ms)
     emits += decision.audits
@@ -185,6 +188,7 @@ def on_cancellation(tenant: Tenant, c: Cancellation, now_ms: int, emits: Emits) 
         closing.close(tenant, o, ended(c["reason"], batch=bool(c["batch_id"])), now_ms, emits)
     elif o["phase"] in ("following", "deferred"):
         closing.close(tenant, o, ended(c["reason"], batch=bool(o["batch_id"])), now_ms, emits)
+        release(tenant, now_ms, emits)
     elif o["phase"] in ("running", "guarding"):
         if o["followers"]:
             # The work goes on for those who follow; this caller pays for what was begun in its name.
@@ -236,7 +240,7 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
         closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
     elif isinstance(verdict, Wait) and o["lane"] == "batch":
-        defer(tenant, o, verdict.until_ms, now_ms)
+        defer(tenant, o, next_look(verdict, now_ms), now_ms)
     else:
         closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)
 

@@ -30,6 +30,11 @@ class Answers:
         self._oldest: tuple[int, int, str] | None = None
 
     @property
+    def changes(self) -> int:
+        """Grows with every change of what the Ledger record says of the cache."""
+        return self._first + self._next
+
+    @property
     def count(self) -> int:
         """Answers kept."""
         return self._next - self._first

@@ -26,18 +26,28 @@ def _place(slot: int, number: int) -> str:
 
 
 class Deferral:
-    """The queues of one tenant. `count` and `size` (bytes) cover all of them, `turn` is the slot released from last."""
+    """The queues of one tenant. `count` and `size` (bytes) cover all of them; `changes` counts every change."""
 
     def __init__(self, table: Table, ledger: Ledger | None) -> None:
         self._table = table
         self._queues: dict[int, tuple[int, int]] = {}
-        self.count = self.size = self.turn = 0
+        self.count = self.size = self._turn = self.changes = 0
         if ledger is None:
             return
-        self.count, self.size, self.turn = ledger["deferred_count"], ledger["deferred_bytes"], ledger["turn"]
+        self.count, self.size, self._turn = ledger["deferred_count"], ledger["deferred_bytes"], ledger["turn"]
         if ledger["first_deferred"] < ledger["next_deferred"]:
             self._queues[0] = ledger["first_deferred"], ledger["next_deferred"]
         self._queues.update({q["slot"]: (q["first"], q["next"]) for q in ledger["queues"]})
+
+    @property
+    def turn(self) -> int:
+        """The slot that was released from last."""
+        return self._turn
+
+    @turn.setter
+    def turn(self, slot: int) -> None:
+        self.changes += self._turn != slot
+        self._turn = slot
 
     def add(self, slot: int, request_id: str, size: int) -> None:
         """Put a request of `size` bytes at the end of a queue."""
@@ -46,6 +56,7 @@ class Deferral:
         self._queues[slot] = first, end + 1
         self.count += 1
         self.size += size
+        self.changes += 1
 
     def waits(self, slot: int) -> bool:
         """Whether anything is in the queue."""
@@ -71,10 +82,12 @@ class Deferral:
         else:
             del self._queues[slot]
         self.count -= 1
+        self.changes += 1
 
     def shrink(self, size: int) -> None:
         """A request of so many bytes left a queue, or ended in it."""
         self.size -= size
+        self.changes += 1
 
     def fields(self) -> dict[str, object]:
         """What the Ledger record says of the queues."""

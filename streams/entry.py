@@ -18,6 +18,7 @@ from streams.ledger import Admit, Wait
 from streams.opening import opened
 from streams.policy import Policy, Target
 from streams.state import Tenant
+from streams.waiting import next_look
 
 # Deferred requests a tenant may have: the batcher keeps few lines ahead, so this is reached only by other producers.
 MAX_DEFERRED: Final = 20_000
@@ -156,7 +157,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
         closing.lead(tenant, o, known)
         return Decision(o, audits)
     if isinstance(verdict, Wait) and batch:
-        return defer_or_refuse(tenant, o, audits, verdict.until_ms)
+        return defer_or_refuse(tenant, o, audits, next_look(verdict, now_ms))
     return Decision(o, audits, quota.refusal(tenant, o, verdict, now_ms))
 
 

@@ -17,6 +17,10 @@ from streams.state import Tenant
 # records behind.
 RELEASES_AT_ONCE: Final = 100
 BLOCKED_AT_ONCE: Final = 8
+# Heads of queues looked at, those that ended while they waited among them, which cost little.
+LOOKS_AT_ONCE: Final = 1_000
+# Concurrency and balances free themselves at no known time; this is only a second look.
+UNTIMED_LOOK_MS: Final = 60_000
 WINDOW_WAKE: Final = "*window"
 
 
@@ -41,30 +45,39 @@ def release(tenant: Tenant, now_ms: int, emits: Emits) -> None:
     queues = tenant.deferral
     blocked: set[int] = set()
     until_ms = now_ms + 1
-    for _ in range(RELEASES_AT_ONCE + BLOCKED_AT_ONCE):
-        slot = next((s for s in queues.turns() if s not in blocked), None) if queues.count else None
+    left = RELEASES_AT_ONCE
+    for _ in range(LOOKS_AT_ONCE):
+        slot = next((s for s in queues.turns() if s not in blocked), None) if queues.count and left else None
         if slot is None:
             break
         o = tenant.open(queues.head(slot))
-        if o is not None and o["phase"] == "deferred":
-            verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
-            if isinstance(verdict, Wait):
-                until_ms = min(until_ms, verdict.until_ms) if blocked else verdict.until_ms
-                blocked.add(slot)
-                if len(blocked) < BLOCKED_AT_ONCE:
-                    continue
-                # The others are looked at first the next time, which is soon.
-                queues.turn, until_ms = slot, now_ms + 1
-                break
-            if isinstance(verdict, Admit):
-                queues.shrink(len(o["body"]))
-                closing.lead(tenant, o, tenant.answers.get(o["cache_key"]) if o["cache_key"] else None)
-                send(tenant, o, now_ms, emits)
-            else:
-                closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)
+        if o is None or o["phase"] != "deferred":
+            queues.pop(slot)  # it ended while it waited
+            continue
+        verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
+        if isinstance(verdict, Wait):
+            until_ms = min(until_ms, next_look(verdict, now_ms)) if blocked else next_look(verdict, now_ms)
+            blocked.add(slot)
+            if len(blocked) < BLOCKED_AT_ONCE:
+                continue
+            # The others are looked at first the next time, which is soon.
+            queues.turn, until_ms = slot, now_ms + 1
+            break
+        if isinstance(verdict, Admit):
+            queues.shrink(len(o["body"]))
+            closing.lead(tenant, o, tenant.answers.get(o["cache_key"]) if o["cache_key"] else None)
+            send(tenant, o, now_ms, emits)
+        else:
+            closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)
         queues.pop(slot)
         queues.turn = slot
+        left -= 1
     else:
         until_ms = now_ms + 1
     if queues.count:
-        wake(tenant, until_ms, now_ms)
+        wake(tenant, until_ms if left else now_ms + 1, now_ms)
+
+
+def next_look(verdict: Wait, now_ms: int) -> int:
+    """When what waits may fit. What has no window is freed by an end or a credit, each of which releases at once."""
+    return verdict.until_ms if verdict.limit.per else now_ms + UNTIMED_LOOK_MS

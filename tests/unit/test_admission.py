@@ -126,7 +126,7 @@ def test_identical_requests_share_one_inference():
     assert sum(u["input_tokens"] + u["output_tokens"] for u in rows(e).values()) == 4
     e.step("Request", hit := request("same", body={"temperature": 0}), T0 + 10)
     assert rows(e)[hit["request_id"]]["cache"] == "hit" and len(e.read_work()) == 1
-    e.step("Request", request("same", body={"temperature": 0}), T0 + 9 + 3_600_000)
+    e.step("Request", request("same", body={"temperature": 0}, deadline=T0 + 10**8), T0 + 9 + 3_600_000)
     assert len(e.read_work()) == 2
 
 
@@ -344,3 +344,11 @@ def test_a_hold_of_a_past_window_does_not_count_in_the_next():
     e.step("Completion", completion(a), T0 + 60_001)
     e.step("Completion", completion(b), T0 + 60_002)
     assert e.tenant("acme").accounts["requests/minute//"].spent == 1 and held(e) == 0
+
+
+def test_a_request_that_comes_too_late_ends_when_it_comes():
+    e = engine()
+    r = request(received_at=T0, deadline=T0 + 1_000)
+    e.step("Request", r, T0 + 5_000)
+    row = rows(e)[r["request_id"]]
+    assert (row["status"], row["completed_at"], e.read_work()) == ("expired", T0 + 5_000, [])

@@ -4,7 +4,7 @@ import pytest
 
 from streams import entry, waiting
 from streams.deferral import SLOTS, slot_of
-from tests.unit.world import T0, completion, engine, line, rows
+from tests.unit.world import T0, cancellation, completion, engine, line, rows
 
 MINUTE = 60_000
 BATCHES = ("batch_a", "batch_b", "batch_c")
@@ -63,7 +63,7 @@ def test_releases_at_one_moment_are_bounded():
         e.step("Request", r, T0)
     before = len(e.read_work())
     tick(e, T0 + MINUTE)
-    assert len(e.read_work()) - before == waiting.RELEASES_AT_ONCE + waiting.BLOCKED_AT_ONCE
+    assert len(e.read_work()) - before == waiting.RELEASES_AT_ONCE
     for second in range(1, 4):
         tick(e, T0 + MINUTE + 1_000 * second)
     assert len(e.read_work()) == 600
@@ -95,3 +95,32 @@ def test_more_batches_than_queues_all_end():
         e.step("Completion", completion(w), T0 + 1_000_000)
     assert {r["status"] for r in rows(e).values()} == {"completed"}
     assert e.tenant("acme").deferral.count == e.tenant("acme").deferral.size == 0
+
+
+def test_lines_cancelled_while_they_wait_keep_no_place_from_others():
+    e = engine([{"on": "requests", "per": "day", "max": 1}, {"on": "requests", "per": "day", "max": 0, "model": "two"}])
+    lines = lines_of("batch_a", 3_000)
+    for r in lines:
+        e.step("Request", r, T0)
+    for r in lines[1:]:
+        e.step("Cancellation", cancellation(r), T0 + 1)
+    queues = e.tenant("acme").deferral
+    assert (queues.count, queues.size) == (0, 0)
+
+
+def test_a_cancelled_line_makes_room_for_the_smaller_one_behind_it():
+    e = engine([{"on": "total_tokens", "per": "month", "max": 50}])
+    first, large, small = (line(i, body={"max_tokens": n}) for i, n in ((1, 20), (2, 40), (3, 10)))
+    for r in (first, large, small):
+        e.step("Request", r, T0)
+    assert [w["line"] for w in e.read_work()] == [1]
+    e.step("Cancellation", cancellation(large), T0 + 1)
+    assert [w["line"] for w in e.read_work()] == [1, 3]
+
+
+def test_what_waits_for_a_slot_wakes_nobody_every_second():
+    e = engine([{"on": "concurrency", "max": 1}])
+    for r in lines_of("batch_a", 5):
+        e.step("Request", r, T0)
+    woken = [m for m in range(T0, T0 + 120_000, 1_000) if e.tenant("acme").agenda.due(m) and not tick(e, m)]
+    assert len(woken) <= 4
