@@ -163,8 +163,9 @@ def settings() -> dict[str, str]:
         "execution.checkpointing.tolerable-failed-checkpoints": "3",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "restart-strategy.type": "exponential-delay",
-        "restart-strategy.exponential-delay.initial-backoff": "1 s",
-        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        # Its many tasks start ten seconds after a TaskManager died, when admission, for which callers wait, is back.
+        "restart-strategy.exponential-delay.initial-backoff": "10 s",
+        "restart-strategy.exponential-delay.max-backoff": "20 s",
         "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
         # All state is operator state (offsets, open uploads), which lives on the heap in any backend.
         "state.backend.type": "hashmap",

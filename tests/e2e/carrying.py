@@ -18,7 +18,7 @@ from tests.e2e.cluster import newest
 from tests.e2e.configuration import A_MINUTE, CARRIED
 from tests.e2e.evidence import records
 from tests.e2e.faults import in_flight
-from tests.e2e.load import call
+from tests.e2e.load import call, key
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.tail import Tail
 from tests.oracle import Evidence
@@ -67,7 +67,7 @@ class Carried:
     def call(self) -> None:
         """Make calls that take seconds, as an SDK that does not give up, and wait until they are at work."""
         client = self.stack.client("chaos", timeout=90, max_retries=30)
-        texts = [" ".join([uuid.uuid4().hex, *["w"] * CALL_WORDS]) for _ in range(CALLS)]
+        texts = [" ".join([key(), *["w"] * CALL_WORDS]) for _ in range(CALLS)]
         self.calls += [(text, self._threads.submit(call, client, text)) for text in texts]
         wanted = {text.encode() for text in texts}
 

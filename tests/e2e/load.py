@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -133,10 +135,10 @@ class Load:
 
 def call(client: openai.OpenAI, text: str) -> str | None:
     """The answer to a call that the SDK repeats under its key while nobody answers; None if the quota is used up."""
-    key = text.partition(" ")[0]
+    name = text.partition(" ")[0]
     try:
         answer = client.chat.completions.create(
-            model="slow", messages=[{"role": "user", "content": text}], extra_headers={"Idempotency-Key": key}
+            model="slow", messages=[{"role": "user", "content": text}], extra_headers={"Idempotency-Key": name}
         )
     except openai.RateLimitError as error:
         assert error.body["code"] == "quota_exceeded"
@@ -144,9 +146,14 @@ def call(client: openai.OpenAI, text: str) -> str | None:
     return answer.choices[0].message.content
 
 
+def key() -> str:
+    """A word that nobody else says, without digits: a few random ones in a row may be the number of a card."""
+    return "".join(random.choices(string.ascii_lowercase, k=24))
+
+
 def words() -> str:
     """A text of CALL_WORDS words that nobody else says; its first one is its key."""
-    return " ".join([uuid.uuid4().hex, *["w"] * (CALL_WORDS - 1)])
+    return " ".join([key(), *["w"] * (CALL_WORDS - 1)])
 
 
 def stream(client: openai.OpenAI, text: str, shown: dict[str, str]) -> str:
@@ -155,14 +162,14 @@ def stream(client: openai.OpenAI, text: str, shown: dict[str, str]) -> str:
 
     That end is the whole text, or an error: the worker that streamed it died, and no other one may go on with it.
     """
-    key = {"Idempotency-Key": text.partition(" ")[0]}
+    headers = {"Idempotency-Key": text.partition(" ")[0]}
     ask = partial(client.chat.completions.create, model="slow", messages=[{"role": "user", "content": text}])
     seen, end = "", time.monotonic() + GIVE_UP_S
     while True:
         assert time.monotonic() < end, "a stream found no end"
         try:
             pieces = []
-            for chunk in ask(stream=True, extra_headers=key):
+            for chunk in ask(stream=True, extra_headers=headers):
                 pieces += [c.delta.content or "" for c in chunk.choices]
                 seen = max(seen, "".join(pieces), key=len)
                 if seen:
