@@ -39,8 +39,8 @@ class Taker(Protocol):
         """Records, in order."""
         ...
 
-    async def assigned(self, committed: list[TopicPartition]) -> None:
-        """These partitions are ours now, from these offsets on."""
+    async def assigned(self, committed: list[TopicPartition]) -> list[TopicPartition]:
+        """These partitions are ours now, from these offsets on; what to commit before anything is read of them."""
         ...
 
     async def revoked(self, partitions: list[TopicPartition], *, lost: bool) -> list[TopicPartition]:
@@ -123,6 +123,20 @@ class Intake:
         """Commit in the background; what fails is committed again with the next."""
         self._ask(self._commit, offsets)
 
+    async def commit_now(self, offsets: list[TopicPartition], wait_s: float) -> None:
+        """Commit and wait until Kafka has it, but no longer than `wait_s`: during a rebalance the thread is busy."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._ask(self._commit_for, (offsets, done))
+        try:
+            await asyncio.wait_for(done, wait_s)
+        except TimeoutError:
+            log.warning("intake: a commit takes its time; going on without it")
+
+    def _commit_for(self, asked: tuple[list[TopicPartition], asyncio.Future[None]]) -> None:
+        offsets, done = asked
+        self._commit_now(offsets)
+        self._loop.call_soon_threadsafe(_finish, done)
+
     def _commit(self, offsets: list[TopicPartition]) -> None:
         self._consumer.commit(offsets=offsets, asynchronous=True)
 
@@ -183,12 +197,13 @@ class Intake:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = self._committed(consumer, partitions) if partitions else []
-        self._wait(self._taker.assigned(committed))
+        opened = self._wait(self._taker.assigned(committed))
         # librdkafka keeps a partition paused when it is taken away and given back, and a pause asked for before may
         # still wait here: either would leave it unread for ever.
         self._do_asked()
         consumer.assign(committed)
         if committed:
+            self._commit_now(opened)
             consumer.resume(committed)
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -204,15 +219,20 @@ class Intake:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._batch.clear()  # Not taken, so not committed: whoever has the partition next reads it.
         if not self._closing:
-            self._commit_now(self._wait(self._taker.revoked(partitions, lost=False)) or [])
+            self._commit_now(self._wait(self._taker.revoked(partitions, lost=False)))
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._batch.clear()
         if not self._closing:
             self._wait(self._taker.revoked(partitions, lost=True))
 
-    def _wait(self, awaitable: Awaitable[list[TopicPartition] | None]) -> list[TopicPartition] | None:
-        async def run() -> list[TopicPartition] | None:
+    def _wait(self, awaitable: Awaitable[list[TopicPartition]]) -> list[TopicPartition]:
+        async def run() -> list[TopicPartition]:
             return await awaitable
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(REVOKE_S)
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

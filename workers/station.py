@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from confluent_kafka import Message
+
 from schemas.config import ConfigDocument
 from schemas.records import Work
 from schemas.topics import LANES
@@ -28,7 +30,10 @@ DEFAULT_OUTPUT: Final = 2_048
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A piece of work from its reading to its completion. `marks` are the places in the log that it settles."""
+    """A piece of work from its reading to its completion. `marks` are the places in the log that it settles.
+
+    `suspect` is its original record, if a worker may have died of it; `deaths` are those at which it was running.
+    """
 
     work: Work
     identity: tuple[str, str, int]
@@ -37,6 +42,8 @@ class Item:
     seen: Progress = field(default_factory=Progress)
     task: asyncio.Task[None] | None = None
     answering: bool = False
+    suspect: Message | None = None
+    deaths: int = 0
 
 
 class Station:
