@@ -16,7 +16,7 @@ ENGINES = {
 PURE = {
     "streams.admission", "streams.body", "streams.closing", "streams.detectors", "streams.emission", "streams.entry",
     "streams.folding", "streams.guard", "streams.ledger", "streams.memory", "streams.moderation", "streams.policy",
-    "streams.state", "streams.windows", "streams.progress", "streams.lake",
+    "streams.state", "streams.windows", "streams.progress", "streams.lake", "streams.planner",
 }  # fmt: skip
 
 
