@@ -107,13 +107,13 @@ class Worker:
             return outcome.refused(fault.refusal), (pool.engine, "", "")
         try:
             screen = Screen(await self._rules.find(work["rules"]), engine.secret)
-            item.answering = True
+            item.stoppable = True
             ending = await answer(work, pool, engine, screen, channel, item.seen)
             return ending, (engine.kind, engine.model_version, engine.precision)
         except UnknownRules:
             return outcome.refused(UNMODERATED), (engine.kind, engine.model_version, engine.precision)
         finally:
-            item.answering = False
+            item.stoppable = False
             station.release(engine)
 
     def _refusal(self, item: Item, now: int) -> Refusal | None:
@@ -201,7 +201,7 @@ class Worker:
             item.seen.stop_reason = control["reason"]
             if item.task is None:
                 item.task = self._spawn(self._attempt(item, item.station, None))
-            elif item.answering:
+            elif item.stoppable:
                 item.task.cancel()
 
     def configure(self, live: Live) -> None:

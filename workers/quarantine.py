@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from workers.station import Item
 
@@ -19,7 +20,20 @@ class Quarantine:
         self._inside: dict[Item, bool] = {}
 
     async def enter(self, item: Item) -> None:
-        """Wait until it may run: at once, unless something runs alone or wants to."""
+        """Wait until it may run: at once, unless something runs alone or wants to. Returns early if it is stopped."""
+        item.stoppable = True
+        try:
+            await self._room(item)
+            if item.suspect is not None:
+                await self._note(item)
+        except asyncio.CancelledError:
+            if item.seen.stop_reason is None:
+                raise
+            cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+        finally:
+            item.stoppable = False
+
+    async def _room(self, item: Item) -> None:
         alone = item.deaths > 0
         await self._turn.acquire()
         try:
@@ -30,12 +44,13 @@ class Quarantine:
         finally:
             if self._inside.get(item) is not True:
                 self._turn.release()
-        if item.suspect is not None:
-            mark, offset = item.marks[0]
-            mark.start(offset)
-            async with self._recording:
-                if mark.dirty:  # Else it was recorded with what another one waited for.
-                    await self._record()
+
+    async def _note(self, item: Item) -> None:
+        mark, offset = item.marks[0]
+        mark.start(offset)
+        async with self._recording:
+            if mark.dirty:  # Else it was recorded with what another one waited for.
+                await self._record()
 
     async def leave(self, item: Item) -> None:
         """It runs no more; what ran alone is taken from the record first, or the next death would be its own, too."""

@@ -38,7 +38,8 @@ TOKEN_BYTES: Final = 4
 class Item:
     """A piece of work from its reading to its completion. `marks` are the places in the log that it settles.
 
-    `suspect` is its original record, if a worker may have died of it; `deaths` are those at which it was running.
+    `stoppable` says that its task may be cancelled. `suspect` is its original record, if a worker may have died of it;
+    `deaths` are those at which it was running.
     """
 
     work: Work
@@ -47,7 +48,7 @@ class Item:
     marks: list[tuple[Watermark, int]]
     seen: Progress = field(default_factory=Progress)
     task: asyncio.Task[None] | None = None
-    answering: bool = False
+    stoppable: bool = False
     suspect: Message | None = None
     deaths: int = 0
 

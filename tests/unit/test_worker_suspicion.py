@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers import watermark
+from workers.answer import Progress
 from workers.quarantine import Quarantine
 from workers.suspicion import AHEAD, DEATHS, KEPT, Suspicion, parse
 from workers.watermark import Watermark
@@ -193,5 +194,34 @@ def test_a_suspect_of_a_death_runs_alone_and_on_record() -> None:
     assert "recorded" in log[: log.index("suspect starts")]
 
 
+def test_who_waits_in_quarantine_can_be_stopped() -> None:
+    async def record() -> None:
+        await asyncio.sleep(0)
+
+    async def case() -> None:
+        quarantine, mark = Quarantine(record), Watermark(0)
+        mark.take(0)
+        runs, waits = (_Item(marks=[(mark, 0)], deaths=d, suspect=None) for d in (0, 1))
+        await quarantine.enter(runs)
+        task = asyncio.create_task(quarantine.enter(waits))
+        while not waits.stoppable:
+            await asyncio.sleep(0)
+        waits.seen.stop_reason = "cancelled"
+        task.cancel()
+        await task
+        await quarantine.leave(waits)
+        # Its turn has gone to the next one.
+        await asyncio.wait_for(quarantine.enter(later := _Item(marks=[(mark, 0)], deaths=0, suspect=None)), 5)
+        await quarantine.leave(later)
+        await quarantine.leave(runs)
+
+    asyncio.run(case())
+
+
 class _Item(SimpleNamespace):
+    """Of an item, what a quarantine looks at."""
+
     __hash__ = object.__hash__
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(stoppable=False, seen=Progress(), **fields)
