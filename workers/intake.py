@@ -22,8 +22,10 @@ from workers.client import PATIENT
 log = logging.getLogger(__name__)
 
 GROUP: Final = "workers"
-# Requests of the event loop wait for this at most.
+# Requests of the event loop wait for this at most; while it waits for commits, less.
 POLL_S: Final = 0.05
+HURRIED_POLL_S: Final = 0.002
+HURRY_S: Final = 0.5
 BATCH: Final = 200
 ASK_S: Final = 10.0
 ASK_TIMES: Final = 5
@@ -70,6 +72,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
+        self._hurry_until = 0.0
         self._last: list[TopicPartition] = []
         self._batch: list[Message] = []
         self._asked: deque[tuple[Callable[[Any], object], Any]] = deque()
@@ -126,6 +129,7 @@ class Intake:
     async def commit_now(self, offsets: list[TopicPartition], wait_s: float) -> None:
         """Commit and wait until Kafka has it, but no longer than `wait_s`: during a rebalance the thread is busy."""
         done: asyncio.Future[None] = self._loop.create_future()
+        self._hurry_until = time.monotonic() + HURRY_S
         self._ask(self._commit_for, (offsets, done))
         try:
             await asyncio.wait_for(done, wait_s)
@@ -177,7 +181,7 @@ class Intake:
 
     def _poll(self) -> None:
         self._do_asked()
-        message = self._consumer.poll(POLL_S)
+        message = self._consumer.poll(HURRIED_POLL_S if time.monotonic() < self._hurry_until else POLL_S)
         while message is not None:
             error = message.error()
             if error is None:

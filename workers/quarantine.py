@@ -15,6 +15,7 @@ class Quarantine:
     def __init__(self, record: Callable[[], Awaitable[None]]) -> None:
         self._record = record
         self._recording = asyncio.Lock()
+        self._noted = self._recorded = 0
         self._turn = asyncio.Lock()
         self._left = asyncio.Event()
         self._inside: dict[Item, bool] = {}
@@ -48,9 +49,13 @@ class Quarantine:
     async def _note(self, item: Item) -> None:
         mark, offset = item.marks[0]
         mark.start(offset)
+        self._noted += 1
+        mine = self._noted
         async with self._recording:
-            if mark.dirty:  # Else it was recorded with what another one waited for.
+            if self._recorded < mine:  # Else it was recorded with what another one waited for.
+                latest = self._noted
                 await self._record()
+                self._recorded = latest
 
     async def leave(self, item: Item) -> None:
         """It runs no more; what ran alone is taken from the record first, or the next death would be its own, too."""

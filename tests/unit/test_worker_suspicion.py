@@ -194,6 +194,24 @@ def test_a_suspect_of_a_death_runs_alone_and_on_record() -> None:
     assert "recorded" in log[: log.index("suspect starts")]
 
 
+def test_suspects_that_start_together_share_a_record() -> None:
+    records = 0
+
+    async def record() -> None:
+        nonlocal records
+        records += 1
+        await asyncio.sleep(0)
+
+    async def case() -> None:
+        quarantine, mark = Quarantine(record), Watermark(0)
+        items = [_Item(marks=[(mark, n)], deaths=0, suspect=object()) for n in range(20) if mark.take(n)]
+        await asyncio.gather(*map(quarantine.enter, items))
+        assert records == 2  # The first one's own, and one for all that came meanwhile.
+        assert all(f"{n}.0r" in mark.commit()[1] for n in range(20))
+
+    asyncio.run(case())
+
+
 def test_who_waits_in_quarantine_can_be_stopped() -> None:
     async def record() -> None:
         await asyncio.sleep(0)
