@@ -71,10 +71,10 @@ class Worker:
         try:
             try:
                 # 2. Refuse what is late or taken back, and what kills.
-                refusal = self._refusal(item, started) or await self._poison(item)
+                refusal = self._refusal(item, started)
                 if refusal is None:
                     await self._quarantine.enter(item)
-                    refusal = self._refusal(item, now_ms())
+                    refusal = self._refusal(item, now_ms()) or await self._poison(item)
                 if refusal is not None:
                     ending = outcome.refused(refusal)
                 else:

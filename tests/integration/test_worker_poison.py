@@ -89,6 +89,17 @@ def test_the_original_bytes_lie_in_dead_letters(desk: Desk, codec: Codec) -> Non
         assert letter["key"] == work["request_id"].encode() and letter["offset"] >= 0
 
 
+def test_workers_killed_from_outside_make_nobody_poison(desk: Desk, supervised: Supervised) -> None:
+    asked = [desk.ask("word " * 60, pool="one", model="one", lane="batch") for _ in range(24)]
+    for _ in range(DEATHS):
+        before = len(desk.completions)
+        desk.read(lambda before=before: len(desk.completions) > before, "a completion")
+        supervised.process.kill()
+        supervised.process.start()
+    finish(desk, supervised, asked, timeout_s=90)
+    assert all(desk.completions[i][0]["outcome"] == "ok" for i in asked) and len(desk.dead) == 2
+
+
 def test_a_worker_that_leaves_in_order_leaves_no_suspicion(desk: Desk, supervised: Supervised) -> None:
     before = supervised.deaths
     asked = [desk.ask("word " * 30, pool="one", model="one", lane="batch") for _ in range(40)]
