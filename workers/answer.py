@@ -66,8 +66,11 @@ def job_of(work: Work) -> Job:
 async def answer(work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress) -> Ending:
     """Run `work` and return its end, whatever happens; `seen` is kept up to date on the way.
 
-    A cancelled task returns too if `seen.stop_reason` says why; otherwise CancelledError goes on.
+    The first token must come within the pool's patience; where tokens are seen as they come, so must each next one. A
+    cancelled task returns too if `seen.stop_reason` says why; otherwise CancelledError goes on.
     """
+    if seen.stop_reason is not None:
+        return refused(stopped(seen.stop_reason))
     patience_ms = pool.first_token_timeout_ms if work["stream"] or work["announce"] else pool.timeout_ms
     try:
         async with asyncio.timeout(_seconds(patience_ms, work["deadline"])) as clock:
@@ -98,15 +101,17 @@ def _seconds(ms: int, deadline: int) -> float:
 async def _run(
     work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress, clock: asyncio.Timeout
 ) -> Ending:
-    job = job_of(work)
+    job, loop, latest = job_of(work), asyncio.get_running_loop(), 0.0
     async with aclosing(cast(Any, engine.generate(job))) as parts:
         async for part in parts:
             seen.counts = part.counts
-            if not seen.first_token_at:
+            if not seen.first_token_at and _tells(part):
                 seen.first_token_at = now_ms()
-                clock.reschedule(asyncio.get_running_loop().time() + _seconds(pool.timeout_ms, work["deadline"]))
+                latest = loop.time() + _seconds(pool.timeout_ms, work["deadline"])
                 if work["announce"] and isinstance(part, Piece):
                     await channel.announce()
+            if seen.first_token_at:
+                clock.reschedule(min(latest, loop.time() + pool.first_token_timeout_ms / 1000))
             if isinstance(part, Final):
                 return await _end(work, part, screen, channel, seen)
             await _show(work, screen.piece(part.data), channel, seen)
@@ -124,6 +129,11 @@ async def _show(work: Work, chunk: dict[str, Any], channel: Channel, seen: Progr
     if choices:
         seen.streamed = True
         await channel.send({**{k: v for k, v in chunk.items() if k != "usage"}, "choices": choices})
+
+
+def _tells(part: Piece | Final) -> bool:
+    """Whether an answer has begun; a chunk that only names the role is no sign of a token."""
+    return isinstance(part, Final) or any(map(_shows, part.data.get("choices") or ()))
 
 
 def _shows(choice: dict[str, Any]) -> bool:

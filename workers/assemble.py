@@ -70,7 +70,7 @@ def _whole(index: int, choice: dict[str, Any]) -> dict[str, Any]:
     tail = {"logprobs": choice.get("logprobs"), "finish_reason": choice.get("finish_reason")}
     if "text" in choice:
         return {"index": index, **rest, **tail}
-    message = {"role": "assistant", "content": None, **choice.get("delta", {})}
+    message = {"role": "assistant", "content": None, **(choice.get("delta") or {})}
     for call in message.get("tool_calls") or ():
         call.pop("index", None)
     return {"index": index, "message": message, **rest, **tail}

@@ -22,8 +22,10 @@ from workers.client import PATIENT
 log = logging.getLogger(__name__)
 
 GROUP: Final = "workers"
-# Requests of the event loop wait for this at most.
+# Requests of the event loop wait for this at most; while it waits for commits, less.
 POLL_S: Final = 0.05
+HURRIED_POLL_S: Final = 0.002
+HURRY_S: Final = 0.5
 BATCH: Final = 200
 ASK_S: Final = 10.0
 ASK_TIMES: Final = 5
@@ -39,8 +41,8 @@ class Taker(Protocol):
         """Records, in order."""
         ...
 
-    async def assigned(self, committed: list[TopicPartition]) -> None:
-        """These partitions are ours now, from these offsets on."""
+    async def assigned(self, committed: list[TopicPartition]) -> list[TopicPartition]:
+        """These partitions are ours now, from these offsets on; what to commit before anything is read of them."""
         ...
 
     async def revoked(self, partitions: list[TopicPartition], *, lost: bool) -> list[TopicPartition]:
@@ -70,6 +72,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
+        self._hurry_until = 0.0
         self._last: list[TopicPartition] = []
         self._batch: list[Message] = []
         self._asked: deque[tuple[Callable[[Any], object], Any]] = deque()
@@ -123,6 +126,21 @@ class Intake:
         """Commit in the background; what fails is committed again with the next."""
         self._ask(self._commit, offsets)
 
+    async def commit_now(self, offsets: list[TopicPartition], wait_s: float) -> None:
+        """Commit and wait until Kafka has it, but no longer than `wait_s`: during a rebalance the thread is busy."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._hurry_until = time.monotonic() + HURRY_S
+        self._ask(self._commit_for, (offsets, done))
+        try:
+            await asyncio.wait_for(done, wait_s)
+        except TimeoutError:
+            log.warning("intake: a commit takes its time; going on without it")
+
+    def _commit_for(self, asked: tuple[list[TopicPartition], asyncio.Future[None]]) -> None:
+        offsets, done = asked
+        self._commit_now(offsets)
+        self._loop.call_soon_threadsafe(_finish, done)
+
     def _commit(self, offsets: list[TopicPartition]) -> None:
         self._consumer.commit(offsets=offsets, asynchronous=True)
 
@@ -163,7 +181,7 @@ class Intake:
 
     def _poll(self) -> None:
         self._do_asked()
-        message = self._consumer.poll(POLL_S)
+        message = self._consumer.poll(HURRIED_POLL_S if time.monotonic() < self._hurry_until else POLL_S)
         while message is not None:
             error = message.error()
             if error is None:
@@ -183,12 +201,13 @@ class Intake:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = self._committed(consumer, partitions) if partitions else []
-        self._wait(self._taker.assigned(committed))
+        opened = self._wait(self._taker.assigned(committed))
         # librdkafka keeps a partition paused when it is taken away and given back, and a pause asked for before may
         # still wait here: either would leave it unread for ever.
         self._do_asked()
         consumer.assign(committed)
         if committed:
+            self._commit_now(opened)
             consumer.resume(committed)
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -204,15 +223,20 @@ class Intake:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._batch.clear()  # Not taken, so not committed: whoever has the partition next reads it.
         if not self._closing:
-            self._commit_now(self._wait(self._taker.revoked(partitions, lost=False)) or [])
+            self._commit_now(self._wait(self._taker.revoked(partitions, lost=False)))
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._batch.clear()
         if not self._closing:
             self._wait(self._taker.revoked(partitions, lost=True))
 
-    def _wait(self, awaitable: Awaitable[list[TopicPartition] | None]) -> list[TopicPartition] | None:
-        async def run() -> list[TopicPartition] | None:
+    def _wait(self, awaitable: Awaitable[list[TopicPartition]]) -> list[TopicPartition]:
+        async def run() -> list[TopicPartition]:
             return await awaitable
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(REVOKE_S)
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

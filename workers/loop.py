@@ -5,28 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from confluent_kafka import Message, TopicPartition
 
 from schemas import topics
-from schemas.records import Work
+from schemas.records import DeadLetter
 from schemas.wire import Codec, WireError
-from workers import outcome
+from workers import dead, outcome
 from workers.answer import answer
 from workers.cancellations import Cancellations
 from workers.channel import Channel
 from workers.clock import now_ms
-from workers.dead import dead_letter
+from workers.docket import Docket
 from workers.follow import Live
 from workers.intake import Intake
 from workers.outbox import Outbox
 from workers.outcome import Ending, Fault, Refusal
 from workers.partitions import Partitions, pool_and_lane
-from workers.recent import Recent
+from workers.quarantine import Quarantine
 from workers.rules import Rules, UnknownRules
 from workers.screen import Screen
 from workers.station import Item, Station, settings
+from workers.suspicion import DEATHS
 from workers.watermark import Watermark
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,13 @@ log = logging.getLogger(__name__)
 COMMIT_S: Final = 1.0
 # What is in flight gets this long at a revocation and at the end.
 DRAIN_S: Final = 20.0
-# A redelivery comes within the life of a restart; later the same identity is a new attempt.
-FINISHED_MS: Final = 900_000
+# Without the record of a start, work goes on all the same: a death would go unexplained.
+RECORD_S: Final = 2.0
 # A rebalance this soon after our own change of subscription is taken to be its consequence.
 OWN_REBALANCE_MS: Final = 15_000
 
 UNMODERATED: Final = Refusal("failed", 500, "The rules for the answer are not known.", "moderation_unavailable")
+POISON: Final = Refusal("failed", 500, "The request ended each worker that ran it.", "poison_request")
 BROKEN: Final = Refusal("failed", 500, "The attempt failed.", "internal_error")
 # Seconds without a partition of some topic that we subscribed to, until the group is nudged, and between nudges.
 MISSED: Final = 4
@@ -50,13 +52,13 @@ class Worker:
 
     def __init__(self, service: str, codec: Codec, outbox: Outbox) -> None:
         self._service, self._codec, self._outbox = service, codec, outbox
-        self._partitions = Partitions()
+        self._partitions = Partitions(uuid.uuid4().hex[:8])
         self.cancellations = Cancellations()
         self._live: Live | None = None
         self._rules = Rules()
         self._stations: dict[str, Station] = {}
-        self._open: dict[tuple[str, str, int], Item] = {}
-        self._finished: Recent[tuple[str, str, int], bool] = Recent(FINISHED_MS)
+        self._docket = Docket(codec)
+        self._quarantine = Quarantine(self._record)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed_ms = 0
         self._ending = False
@@ -68,10 +70,14 @@ class Worker:
         engine: tuple[str, str, str] = (station.setting.pool.engine, "", "")
         try:
             try:
-                # 2. Refuse what is late or taken back.
+                # 2. Refuse what is late or taken back, and what kills.
                 refusal = self._refusal(item, started)
-                ending = outcome.refused(refusal) if refusal is not None else None
-                if ending is None:
+                if refusal is None:
+                    await self._quarantine.enter(item)
+                    refusal = self._refusal(item, now_ms()) or await self._poison(item)
+                if refusal is not None:
+                    ending = outcome.refused(refusal)
+                else:
                     # 3. Run it.  4. Moderate before anything leaves.
                     ending, engine = await self._answer(item, station, channel)
                 # 5. Chunks are with Kafka before the completion is.
@@ -85,12 +91,12 @@ class Worker:
             )
             await self._outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
             # 7. Only now is the offset done; the low watermark is committed by the clock and on revocation.
-            self._settle(item)
+            self._docket.settle(item, now_ms())
         finally:
+            await self._quarantine.leave(item)
             if charge_ms is not None:
                 station.lanes.finish(work["lane"], charge_ms, now_ms() - started)
-            if self._open.get(item.identity) is item:
-                del self._open[item.identity]
+            self._docket.leave(item)
             self._start(station)
 
     async def _answer(self, item: Item, station: Station, channel: Channel) -> tuple[Ending, tuple[str, str, str]]:
@@ -101,24 +107,29 @@ class Worker:
             return outcome.refused(fault.refusal), (pool.engine, "", "")
         try:
             screen = Screen(await self._rules.find(work["rules"]), engine.secret)
-            item.answering = True
+            item.stoppable = True
             ending = await answer(work, pool, engine, screen, channel, item.seen)
             return ending, (engine.kind, engine.model_version, engine.precision)
         except UnknownRules:
             return outcome.refused(UNMODERATED), (engine.kind, engine.model_version, engine.precision)
         finally:
-            item.answering = False
+            item.stoppable = False
             station.release(engine)
-
-    def _settle(self, item: Item) -> None:
-        self._finished.add(item.identity, True, now_ms())
-        for mark, offset in item.marks:
-            mark.finish(offset)
 
     def _refusal(self, item: Item, now: int) -> Refusal | None:
         work = item.work
         reason = self.cancellations.reason(work["tenant"], work["request_id"], work["admitted_at"], now)
         return outcome.before(work, now, item.seen.stop_reason or reason)
+
+    async def _poison(self, item: Item) -> Refusal | None:
+        if item.suspect is None or item.deaths < DEATHS:
+            return None
+        log.error("%s: %s was running at %d deaths", item.work["pool"], item.work["request_id"], item.deaths)
+        await self._bury(dead.poison(item.suspect, item.work, item.deaths, now_ms()))
+        return POISON
+
+    async def _bury(self, letter: DeadLetter) -> None:
+        await self._outbox.put(topics.DEAD_LETTERS, letter["key"] or b"", self._codec.encode("DeadLetter", letter))
 
     def take(self, messages: list[Message]) -> None:
         """Records from the intake, in order."""
@@ -131,9 +142,12 @@ class Worker:
                 continue
             pool, lane = pool_and_lane(place[0])
             station = self._stations.get(pool)
-            item = self._item(message, mark, offset, station, now) if station is not None else None
+            item = None
+            try:
+                item = self._docket.enter(message, mark, offset, station, now) if station is not None else None
+            except WireError as error:
+                self._spawn(self._unreadable(message, error, mark, offset))
             if item is not None and station is not None:
-                self._open[item.identity] = item
                 if self._refusal(item, now) is not None:  # It needs no slot to be told so.
                     item.task = self._spawn(self._attempt(item, station, None))
                 else:
@@ -145,31 +159,9 @@ class Worker:
         for pool in touched:
             self._start(self._stations[pool])
 
-    def _item(self, message: Message, mark: Watermark, offset: int, station: Station, now: int) -> Item | None:
-        """What is to be run; None if the record repeats something, or cannot be read."""
-        value = message.value() or b""
-        try:
-            name, record = self._codec.decode(value)
-            if name != "Work":
-                raise WireError(f"a {name} has no place among work")
-        except WireError as error:
-            self._spawn(self._bury(message, error, mark, offset))
-            return None
-        work = cast(Work, record)
-        identity = (work["tenant"], work["request_id"], work["step"])
-        same = self._open.get(identity)
-        if same is not None:
-            same.marks.append((mark, offset))
-        elif self._finished.get(identity, now):
-            mark.finish(offset)
-        else:
-            return Item(work, identity, station, [(mark, offset)])
-        return None
-
-    async def _bury(self, message: Message, error: WireError, mark: Watermark, offset: int) -> None:
+    async def _unreadable(self, message: Message, error: WireError, mark: Watermark, offset: int) -> None:
         log.error("%s/%s/%d: %s", message.topic(), message.partition(), offset, error.reason)
-        letter = dead_letter(message, error, now_ms())
-        await self._outbox.put(topics.DEAD_LETTERS, letter["key"] or b"", self._codec.encode("DeadLetter", letter))
+        await self._bury(dead.unreadable(message, error, now_ms()))
         mark.finish(offset)
 
     def _start(self, station: Station) -> None:
@@ -203,13 +195,13 @@ class Worker:
         """A control record: end what runs, and answer what waits without waiting for a slot."""
         self.cancellations.note(control, now_ms())
         key = (control["tenant"], control["request_id"])
-        for item in [item for item in self._open.values() if item.identity[:2] == key]:
+        for item in [item for item in self._docket.open.values() if item.identity[:2] == key]:
             if control["at"] < item.work["admitted_at"] or item.seen.stop_reason is not None:
                 continue
             item.seen.stop_reason = control["reason"]
             if item.task is None:
                 item.task = self._spawn(self._attempt(item, item.station, None))
-            elif item.answering:
+            elif item.stoppable:
                 item.task.cancel()
 
     def configure(self, live: Live) -> None:
@@ -245,30 +237,37 @@ class Worker:
         if intake.subscribe(topics.work(p, lane).name for p in self._stations for lane in topics.LANES):
             self._subscribed_ms = now_ms()
 
-    async def assigned(self, committed: list[TopicPartition]) -> None:
-        """These partitions are ours, from these offsets on."""
-        mine = self._partitions.begin(committed)
+    async def assigned(self, committed: list[TopicPartition]) -> list[TopicPartition]:
+        """These partitions are ours, from these offsets on; what to commit before anything is read of them."""
+        mine = self._partitions.begin(committed, now_ms())
         for name, station in self._stations.items():
             station.assign(mine.get(name, frozenset()))
         log.info("assigned %s", {name: sorted(indexes) for name, indexes in sorted(mine.items())})
+        return self._partitions.offsets([(p.topic, p.partition) for p in committed])
 
     async def revoked(self, partitions: list[TopicPartition], *, lost: bool) -> list[TopicPartition]:
         """These go: drop what waits, finish what runs; the offsets to commit."""
         places = {(p.topic, p.partition) for p in partitions}
         gone = {id(self._partitions.get(place)) for place in places}
-        for item in [i for i in self._open.values() if i.task is None and all(id(m) in gone for m, _ in i.marks)]:
-            del self._open[item.identity]
+        for item in [
+            i for i in self._docket.open.values() if i.task is None and all(id(m) in gone for m, _ in i.marks)
+        ]:
+            del self._docket.open[item.identity]
         for station in self._stations.values():
             station.lanes.slots = 0
             for buffer in station.buffers.values():
-                buffer.keep(lambda item: item.identity in self._open)
-        running = [i.task for i in self._open.values() if i.task is not None]
+                buffer.keep(lambda item: item.identity in self._docket.open)
+        running = [i.task for i in self._docket.open.values() if i.task is not None]
         own = now_ms() - self._subscribed_ms < OWN_REBALANCE_MS
         if running and not lost and not own:
             await asyncio.wait(running, timeout=DRAIN_S)
-        offsets = [] if lost else self._partitions.offsets(places)
-        self._partitions.end(places)
-        return offsets
+        offsets = self._partitions.end(places)
+        return [] if lost else offsets
+
+    async def _record(self) -> None:
+        intake, offsets = self._partitions.intake, self._partitions.offsets(list(self._partitions))
+        if intake is not None and offsets:
+            await intake.commit_now(offsets, RECORD_S)
 
     async def tend_always(self) -> None:
         """Every second: commit what is done, and see that what was subscribed to is also assigned."""
@@ -294,6 +293,6 @@ class Worker:
                 for task in late:
                     task.cancel()
         if self._partitions.intake is not None:
-            await self._partitions.intake.close(self._partitions.offsets(list(self._partitions)))
+            await self._partitions.intake.close(self._partitions.end(list(self._partitions)))
         for station in self._stations.values():
             await station.close()

@@ -20,9 +20,10 @@ def pool_and_lane(topic: str) -> tuple[str, str]:
 
 
 class Partitions:
-    """Watermarks by (topic, partition), and the pauses that the intake was asked for."""
+    """Watermarks by (topic, partition), and the pauses that the intake was asked for. `owner` names this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self.intake: Intake | None = None
         self._marks: dict[Place, Watermark] = {}
         self._paused: set[Place] = set()
@@ -38,24 +39,30 @@ class Partitions:
         """Topics of which some partition is ours."""
         return {topic for topic, _ in self._marks}
 
-    def begin(self, committed: Iterable[TopicPartition]) -> dict[str, frozenset[int]]:
-        """These are ours from their committed offsets on; the indexes by pool."""
+    def begin(self, committed: Iterable[TopicPartition], now_ms: int) -> dict[str, frozenset[int]]:
+        """These are ours from their committed offsets on; the indexes by pool. `offsets` says so to who comes next."""
         by_pool: dict[str, set[int]] = {}
         for p in committed:
             start = max(0, p.offset)
-            self._marks[p.topic, p.partition] = Watermark(start, watermark.parse(start, p.metadata))
+            mark = self._marks[p.topic, p.partition] = Watermark(start, *watermark.parse(start, p.metadata))
+            mark.open(self._owner, now_ms)
             self._paused.discard((p.topic, p.partition))
             by_pool.setdefault(pool_and_lane(p.topic)[0], set()).add(p.partition)
         return {pool: frozenset(indexes) for pool, indexes in by_pool.items()}
 
-    def end(self, places: Iterable[Place]) -> None:
-        """These are ours no longer."""
+    def end(self, places: Iterable[Place]) -> list[TopicPartition]:
+        """These are ours no longer; what to commit before they go."""
+        places = [place for place in places if place in self._marks]
         for place in places:
-            self._marks.pop(place, None)
+            self._marks[place].close()
+        offsets = self.offsets(places)
+        for place in places:
+            del self._marks[place]
             self._paused.discard(place)
+        return offsets
 
     def offsets(self, places: Iterable[Place]) -> list[TopicPartition]:
-        """What to commit, of those places where something finished since the last commit."""
+        """What to commit, of those places where something changed since the last commit."""
         out = []
         for place in places:
             mark = self._marks.get(place)

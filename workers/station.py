@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from confluent_kafka import Message
+
 from schemas.config import ConfigDocument
 from schemas.records import Work
 from schemas.topics import LANES
@@ -17,6 +19,7 @@ from workers.buffer import Buffer
 from workers.engines import Engine, Setting, open_engine
 from workers.lanes import Lanes
 from workers.outcome import Fault
+from workers.turns import Claim, Turns
 from workers.watermark import Watermark
 
 log = logging.getLogger(__name__)
@@ -24,11 +27,20 @@ log = logging.getLogger(__name__)
 # Room in the context for a model that names no limit, in tokens: half of what small models are trained on.
 DEFAULT_INPUT: Final = 2_048
 DEFAULT_OUTPUT: Final = 2_048
+# Batch lines are put in order among those that were read, so more of them are: several tenants', within 32 MiB.
+BATCH_HIGH: Final = 1_024
+BATCH_LOW: Final = 512
+# Bytes of a prompt that make a token, as a rule; it only weighs tenants against each other.
+TOKEN_BYTES: Final = 4
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A piece of work from its reading to its completion. `marks` are the places in the log that it settles."""
+    """A piece of work from its reading to its completion. `marks` are the places in the log that it settles.
+
+    `stoppable` says that its task may be cancelled. `suspect` is its original record, if a worker may have died of it;
+    `deaths` are those at which it was running.
+    """
 
     work: Work
     identity: tuple[str, str, int]
@@ -36,7 +48,16 @@ class Item:
     marks: list[tuple[Watermark, int]]
     seen: Progress = field(default_factory=Progress)
     task: asyncio.Task[None] | None = None
-    answering: bool = False
+    stoppable: bool = False
+    suspect: Message | None = None
+    deaths: int = 0
+
+
+def claim(entry: tuple[Item, int]) -> Claim:
+    """What a batch line asks for."""
+    work = entry[0].work
+    cost = len(work["body"]) / TOKEN_BYTES + (work["max_output_tokens"] or DEFAULT_OUTPUT)
+    return Claim(work["tenant"], work["deadline"], cost)
 
 
 class Station:
@@ -47,6 +68,7 @@ class Station:
         self.partitions: frozenset[int] = frozenset()
         self.lanes = Lanes(0)
         self.buffers: dict[str, Buffer[Item]] = {lane: Buffer() for lane in LANES}
+        self.buffers["batch"] = Buffer(Turns(claim), BATCH_HIGH, BATCH_LOW)
         self._engine: Engine | None = None
         self._users: dict[Engine, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()

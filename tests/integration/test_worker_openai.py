@@ -74,14 +74,14 @@ def test_the_key_never_leaves(desk: Desk, process: Process, stream: bool) -> Non
     assert not process.said(KEY)
 
 
-@pytest.mark.parametrize("status", ["400", "404", "422"])
+@pytest.mark.parametrize("status", ["400", "413", "422"])
 def test_the_callers_fault_passes_as_it_is(desk: Desk, status: str) -> None:
     completion = desk.done(desk.ask(status, **COMMON))
     assert (completion["outcome"], completion["http_status"]) == ("invalid", int(status))
     assert body(completion)["error"] == {"message": "no, ***", "type": "t", "param": None, "code": "c"}
 
 
-@pytest.mark.parametrize("case", ["401", "429", "500", "503", "garbage", "truncated", "hang"])
+@pytest.mark.parametrize("case", ["401", "402", "404", "429", "500", "503", "garbage", "truncated", "hang"])
 def test_the_pools_fault_may_be_tried_elsewhere(desk: Desk, process: Process, case: str) -> None:
     completion = desk.done(desk.ask(case, announce=True, **COMMON))
     assert (completion["outcome"], completion["http_status"]) == ("unavailable", 503)
@@ -121,6 +121,7 @@ def test_without_usage_the_upper_bound_is_counted(desk: Desk, process: Process, 
     completion = desk.done(desk.ask("uncounted", stream=stream, **COMMON))
     assert completion["outcome"] == "ok" and completion["input_tokens"] == len("uncounted") + 16
     assert completion["output_tokens"] >= 11 and process.said("no usage")
+    assert body(completion)["usage"]["estimated"] is True
 
 
 def test_embeddings_pass(desk: Desk) -> None:
