@@ -12,10 +12,10 @@ import time
 import uuid
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from ingest.follower import Follower
-from ingest.publication import QUIET
+from ingest.publication import QUIET, PublicationError, Writer
 from schemas import kafka, registry, topics
 from schemas.addresses import Addresses
 from schemas.wire import Codec
@@ -66,15 +66,14 @@ def tenants(bootstrap: str, codec: Codec) -> tuple[str, ...]:
 def book(bootstrap: str, codec: Codec, record: dict[str, Any]) -> dict[str, Any] | None:
     """Write the entry, wait until admission has counted it; the row it wrote, or None if it was counted before.
 
-    Raises BookingError, KafkaException.
+    Raises PublicationError, KafkaException.
     """
     consumer = Consumer(kafka.consumer(bootstrap, "credit", "credit") | QUIET)
     try:
         consumer.assign([_end(consumer)])
-        producer = Producer(kafka.producer(bootstrap, "credit") | QUIET | {"message.timeout.ms": int(TIMEOUT_S * 1000)})
-        producer.produce(topics.JOURNAL, codec.encode("Credit", record), record["tenant"].encode())
-        if producer.flush(TIMEOUT_S + 1):
-            raise BookingError("Kafka did not take the entry; booking it again with the same --id is safe")
+        writer = Writer(bootstrap, "credit", f"entry {record['entry_id']}, which is safe to book again by --id")
+        writer.write(topics.JOURNAL, record["tenant"].encode(), codec.encode("Credit", record))
+        writer.wait()
         end = time.monotonic() + SHOWN_WITHIN_S
         while time.monotonic() < end:
             message = consumer.poll(0.5)
@@ -111,7 +110,7 @@ def main() -> int:
         if args.tenant not in tenants(addresses.kafka, codec):
             raise BookingError(f"there is no tenant {args.tenant!r} in the configuration; `make apply` publishes one")
         row = book(addresses.kafka, codec, record)
-    except (BookingError, KafkaException) as error:
+    except (BookingError, PublicationError, KafkaException) as error:
         print(f"not booked: {error}", file=sys.stderr)
         return 1
     if row is None:

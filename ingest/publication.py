@@ -29,7 +29,7 @@ QUIET: Final[kafka.Settings] = {"log_level": 2}
 
 
 class PublicationError(Exception):
-    """The configuration is in order, but could not be published whole; publishing it again is safe."""
+    """What is in order could not be published whole; publishing it again is safe."""
 
 
 def policies(document: ConfigDocument, before: Iterable[str]) -> list[PolicyDocument]:
@@ -113,7 +113,7 @@ class Publication:
         if set(document.settings) != set(document.tenants):
             raise PublicationError(f"configuration {document.version} is of an older form: apply it once more")
         tenants = {tenant for published in self._published for tenant in published.tenants}
-        writer = _Writer(self._bootstrap, self._client_id)
+        writer = Writer(self._bootstrap, self._client_id, "the configuration")
         for policy in policies(document, tenants):
             record = {"tenant": policy.tenant, "version": policy.version, "document": config.encode(policy)}
             writer.write(topics.JOURNAL, policy.tenant.encode(), self._codec.encode("Policy", record))
@@ -124,21 +124,24 @@ class Publication:
         self._published.append(document)
 
 
-class _Writer:
-    """Writes and waits until all of it is acknowledged."""
+class Writer:
+    """Writes, and waits until all of it is acknowledged; `what` names it to people."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
+    def __init__(self, bootstrap: str, client_id: str, what: str) -> None:
+        self._what = what
         settings = kafka.producer(bootstrap, client_id) | QUIET | {"message.timeout.ms": int(TIMEOUT_S * 1000)}
         self._producer = Producer(settings)
         self._faults: list[str] = []
 
     def write(self, topic: str, key: bytes, value: bytes) -> None:
+        """Send a record in the background."""
         self._producer.produce(topic, value, key, on_delivery=self._report)
 
     def wait(self) -> None:
+        """Until all is acknowledged. Raises PublicationError."""
         left = self._producer.flush(TIMEOUT_S + 1)
         if left or self._faults:
-            raise PublicationError(f"Kafka did not take the configuration: {', '.join(self._faults) or 'no answer'}")
+            raise PublicationError(f"Kafka did not take {self._what}: {', '.join(self._faults) or 'no answer'}")
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
