@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +21,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ingest import service
 from ingest.brokers import quiet
 from ingest.follower import Follower
 from ingest.journal_reader import JournalReader, Seen
@@ -199,20 +197,7 @@ def serve(addresses: Addresses, ids: Mapping[str, int], stop: threading.Event) -
 
 def main() -> None:
     """Entry point of the process."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    addresses = Addresses.of(os.environ)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.is_set():
-        try:
-            ids = registry.publish(addresses.registry)
-        except Exception as error:  # the registry client's many kinds
-            log.warning("the schema registry does not answer yet: %s", error)
-            stop.wait(RETRY_S)
-            continue
-        serve(addresses, ids, stop)
-        return
+    service.run(registry.publish, serve)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ carried twice has the same id twice, and admission takes it once.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
 import time
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from ingest import service
 from ingest.brokers import quiet
 from ingest.follower import Follower
 from ingest.intake import Arrival, BadRecordError, Translator, dead_letter
@@ -184,20 +182,7 @@ def serve(addresses: Addresses, codec: Codec, stop: threading.Event) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    addresses = Addresses.of(os.environ)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.is_set():
-        try:
-            codec = registry.connect(addresses.registry)
-        except Exception as error:  # the registry client's many kinds
-            log.warning("the schema registry does not answer yet: %s", error)
-            stop.wait(RETRY_S)
-            continue
-        serve(addresses, codec, stop)
-        return
+    service.run(registry.connect, serve)
 
 
 if __name__ == "__main__":

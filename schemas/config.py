@@ -249,11 +249,6 @@ def document(c: Configuration) -> ConfigDocument:
     return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets, settings)
 
 
-def policy(c: Configuration, tenant: str) -> PolicyDocument:
-    """What admission needs for one tenant."""
-    return policy_of(document(c), tenant)
-
-
 def closed(d: ConfigDocument, tenant: str) -> PolicyDocument:
     """The policy of a tenant that is gone: it may send nothing any more."""
     nothing = (Limit(on="requests", per="minute", max=0),)
@@ -261,7 +256,7 @@ def closed(d: ConfigDocument, tenant: str) -> PolicyDocument:
 
 
 def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
-    """The same, of a document. KeyError if it does not say all of this tenant."""
+    """What admission needs for one tenant. KeyError if the document does not say all of it."""
     t = d.settings[tenant]
     rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
     own = (t.guard, t.prepaid, t.cache)

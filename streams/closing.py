@@ -82,7 +82,7 @@ def complete(tenant: Tenant, o: Open, c: Completion, now_ms: int, emits: Emits) 
         bill = bill_of(o, c)
     elif (c["input_tokens"] or c["output_tokens"]) and tenant.first_mention(f"attempt {c['attempt']}", now_ms):
         emits.append(waste(tenant.name, c, "failed", now_ms))
-    end_with_followers(tenant, o, v, now_ms, emits, bill, tokens_of(c))
+    end_with_followers(tenant, o, v, now_ms, emits, bill, quota.tokens_of(c))
     if o["cache_key"] and v.status == "completed":
         keep_answer(tenant, o, c, now_ms)
 
@@ -155,12 +155,7 @@ def bill_of(o: Open, c: Completion) -> Bill:
     """What a completion costs its request, in the engine's own counts."""
     used_in, used_out = c["input_tokens"], c["output_tokens"]
     debt = max(0, used_in - o["input_bound"]) + max(0, used_out - o["output_bound"])
-    return Bill(used_in, used_out, debt, quota.cost_of(o, tokens_of(c), "miss"), quota.price_of(o))
-
-
-def tokens_of(c: Completion) -> Tokens:
-    """The engine's counts."""
-    return Tokens(c["input_tokens"], c["output_tokens"], c["cached_tokens"], c["reasoning_tokens"])
+    return Bill(used_in, used_out, debt, quota.cost_of(o, quota.tokens_of(c), "miss"), quota.price_of(o))
 
 
 # leaders and followers

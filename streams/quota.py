@@ -7,7 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from schemas.config import Limit, Price
-from schemas.records import Cached, Open
+from schemas.records import Cached, Completion, Open
 from streams import ledger
 from streams.emission import Verdict, error_body
 from streams.ledger import PREPAID, Admit, Hold, Need, Never, Tokens, Wait
@@ -44,10 +44,10 @@ def of_hit(o: Open, known: Cached) -> Need:
     return Need(1, cost_micros=cost_of(o, tokens_of(known), "hit"))
 
 
-def tokens_of(record: Cached) -> Tokens:
-    """An engine's counts, as an answer in the cache has them."""
-    names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-    return Tokens(*(record[name] for name in names))  # type: ignore[literal-required]
+def tokens_of(record: Cached | Completion) -> Tokens:
+    """An engine's counts, as a completion has them and an answer in the cache."""
+    r = record
+    return Tokens(r["input_tokens"], r["output_tokens"], r["cached_tokens"], r["reasoning_tokens"])
 
 
 def cost_of(o: Open, tokens: Tokens, cache: str) -> int:

@@ -120,14 +120,14 @@ class Tenant:
         }
 
     def _signature(self) -> tuple[object, ...]:
-        """Differs when the ledger's record does: mappings are never changed in place, so the same one is the same."""
+        """Differs when the ledger's record does. Mappings are never changed in place."""
         counters = (self.debt, self.wake, self.credited_micros, self.deferral.changes, self.answers.changes)
-        return id(self.accounts), id(self.open_circuits), counters, (self.accounts, self.open_circuits)
+        return self.accounts, self.open_circuits, counters
 
     def flush(self) -> list[int]:
         """Write what changed; returns moments added since the last flush, for which an engine sets timers."""
         signature = self._signature()
-        if signature[:3] != self._written[:3]:
+        if signature != self._written:
             self._stores.ledger.put(CODEC.encode("Ledger", self._ledger()))
-            self._written = signature  # it holds on to the mappings, so that no other one takes their identity
+            self._written = signature
         return self.agenda.flush()

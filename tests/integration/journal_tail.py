@@ -1,4 +1,4 @@
-"""A topic from its present end, for tests that wait for a record."""
+"""A topic, whole or from its present end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ from schemas import kafka as settings
 from schemas.wire import Codec
 
 Record = dict[str, Any]
+
+
+def everything(bootstrap: str, codec: Codec, topic: str) -> list[Record]:
+    """All records of a topic."""
+    consumer = Consumer(settings.consumer(bootstrap, "check", "check") | {"enable.partition.eof": True})
+    count = len(consumer.list_topics(topic, 10).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
+    ends, found = 0, []
+    while ends < count:
+        message = consumer.poll(10)
+        assert message is not None
+        if message.error() is not None:
+            ends += 1
+        else:
+            found.append(codec.decode(message.value() or b"")[1])
+    consumer.close()
+    return found
 
 
 class Tail:

@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from journal_tail import everything
 from parts import Parts
 from processes import apply
 
-from schemas import kafka as settings
 from schemas import topics
 from schemas.config import Limit, decode_config, decode_policy
 from schemas.wire import Codec
@@ -27,26 +26,9 @@ models: {echo: {route: [echo], price: {input: 0, output: 0}}}
 """
 
 
-def records(bootstrap: str, codec: Codec, topic: str) -> list[dict[str, object]]:
-    """Everything in a topic."""
-    consumer = Consumer(settings.consumer(bootstrap, "check", "check") | {"enable.partition.eof": True})
-    count = len(consumer.list_topics(topic, 10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
-    ends, found = 0, []
-    while ends < count:
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error() is not None:
-            ends += 1
-        else:
-            found.append(codec.decode(message.value() or b"")[1])
-    consumer.close()
-    return found
-
-
 def policies(bootstrap: str, codec: Codec) -> dict[str, tuple[Limit, ...]]:
     """The last policy's limits by tenant."""
-    found = [r for r in records(bootstrap, codec, topics.JOURNAL) if "document" in r]
+    found = [r for r in everything(bootstrap, codec, topics.JOURNAL) if "document" in r]
     return {str(r["tenant"]): decode_policy(str(r["document"])).limits for r in found}
 
 
@@ -56,10 +38,10 @@ def test_a_configuration_is_published_whole(parts: Parts, kafka: str, codec: Cod
     done = apply(parts, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - began < 15
-    config = decode_config(str(records(kafka, codec, topics.CONFIG)[-1]["document"]))
+    config = decode_config(str(everything(kafka, codec, topics.CONFIG)[-1]["document"]))
     assert config.version in done.stdout
     assert "acme" in done.stdout
-    assert "secret-key-in-clear" not in str(records(kafka, codec, topics.CONFIG)) + done.stdout
+    assert "secret-key-in-clear" not in str(everything(kafka, codec, topics.CONFIG)) + done.stdout
     assert policies(kafka, codec)["acme"] == ()
     names = AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).topics
     assert {"intake.acme", "intake.pasing", "work.echo.interactive", "work.echo.batch"} <= set(names)
@@ -71,7 +53,7 @@ def test_a_removed_tenant_may_send_nothing_any_more(parts: Parts, kafka: str, co
     (tmp_path / "all.yaml").write_text(GOOD.replace("  pasing: {}\n", ""))
     assert apply(parts, tmp_path).returncode == 0
     assert policies(kafka, codec)["pasing"] == (Limit(on="requests", per="minute", max=0),)
-    assert "pasing" not in decode_config(str(records(kafka, codec, topics.CONFIG)[-1]["document"])).tenants
+    assert "pasing" not in decode_config(str(everything(kafka, codec, topics.CONFIG)[-1]["document"])).tenants
 
 
 @pytest.mark.parametrize(
@@ -82,12 +64,12 @@ def test_a_fault_publishes_nothing(
     parts: Parts, kafka: str, codec: Codec, tmp_path: Path, old: str, new: str, line: int
 ) -> None:
     (tmp_path / "all.yaml").write_text(GOOD.replace(old, new))
-    before = records(kafka, codec, topics.CONFIG)
+    before = everything(kafka, codec, topics.CONFIG)
     done = apply(parts, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path / 'all.yaml'}:{line}: ")
     assert done.stderr.count("\n") == 1
-    assert records(kafka, codec, topics.CONFIG) == before
+    assert everything(kafka, codec, topics.CONFIG) == before
 
 
 def test_parts_that_are_away_are_one_clear_line(parts: Parts, kafka: str, codec: Codec, tmp_path: Path) -> None:

@@ -7,33 +7,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from controller_world import CONFIG, World
+from journal_tail import everything
 from parts import Parts, await_
 from processes import Process
 
 from infra.local import topics as declared
-from schemas import kafka as settings
 from schemas import registry, topics
 from schemas.config import ConfigDocument, decode_config, decode_policy
-from schemas.wire import Codec
-
-
-def everything(bootstrap: str, codec: Codec, topic: str) -> list[dict[str, object]]:
-    """All records of a topic."""
-    consumer = Consumer(settings.consumer(bootstrap, "check", "check") | {"enable.partition.eof": True})
-    count = len(consumer.list_topics(topic, 10).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
-    ends, found = 0, []
-    while ends < count:
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error() is not None:
-            ends += 1
-        else:
-            found.append(codec.decode(message.value() or b"")[1])
-    consumer.close()
-    return found
 
 
 def live(world: World, bootstrap: str) -> tuple[ConfigDocument, dict[str, str]]:

@@ -20,7 +20,7 @@ def storm(seed: int) -> tuple[list[tuple[str, Any, int]], MemoryEngine]:
     """A journal of four hundred calls, answered in any order, over more than an hour; and what became of it."""
     chance = random.Random(seed)
     e = engine(LIMITS)
-    document = config.encode(config.policy(configuration(LIMITS), "acme"))
+    document = config.encode(config.policy_of(config.document(configuration(LIMITS)), "acme"))
     journal: list[tuple[str, Any, int]] = [("Policy", {"tenant": "acme", "document": document}, T0)]
     now, running = T0, []
 

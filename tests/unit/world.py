@@ -39,7 +39,7 @@ def configuration(
 
 def adopt(e: MemoryEngine, c: Any, now_ms: int = T0) -> None:
     """Publish a configuration to a running engine."""
-    document = config.encode(config.policy(c, "acme"))
+    document = config.encode(config.policy_of(config.document(c), "acme"))
     e.step("Policy", {"tenant": "acme", "version": config.version(c), "document": document}, now_ms)
 
 
