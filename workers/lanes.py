@@ -93,11 +93,12 @@ class Lanes:
         others = [name for name in self._others if name in waiting]
         if self.protection != "full" or not others:
             return first or next(iter(others), None)
-        self._advance(waiting, now_ms)
         present = self.present(waiting, now_ms)
-        owed = [name for name in others if self._owed(name)] if present else []
-        if owed:
-            return max(owed, key=lambda name: self._lanes[name].credit.level_ms / self._lanes[name].share)
+        if present:
+            self._advance(waiting, now_ms)
+            owed = [name for name in others if self._owed(name)]
+            if owed:
+                return max(owed, key=lambda name: self._lanes[name].credit.level_ms / self._lanes[name].share)
         if first is not None or (present and self.stops):
             return first
         if not self.stops and free <= self.reserve.slots(self.slots, now_ms):
@@ -139,12 +140,14 @@ class Lanes:
 
     def again_ms(self, waiting: Collection[str], now_ms: int) -> int | None:
         """In how many ms to choose again, even if nothing comes or ends; None for never."""
-        others = [name for name in self._others if name in waiting]
         batch = self._lanes["batch"]
-        if self.protection != "full" or not self.slots or not (others or (batch.running and self.stops)):
+        if self.protection != "full" or not self.slots or not (waiting or (batch.running and self.stops)):
             return None
+        others = [name for name in self._others if name in waiting]
         if not self.present(waiting, now_ms):
-            return None if self.stops or self.running >= self.slots else AGAIN_MS
+            return None if self.stops or not others or self.running >= self.slots else AGAIN_MS
+        if not others and not (batch.running and self.stops):
+            return None
         times = [self._when(name) for name in others if self._lanes[name].running < self._guaranteed(name)]
         times += [] if self.stops else [AGAIN_MS]
         if batch.running and self.stops:

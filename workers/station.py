@@ -99,8 +99,9 @@ class Station:
 
     def pause_surplus(self, now_ms: int) -> None:
         """Have batch work pause that is in the way of interactive callers, the least advanced first."""
-        surplus = self.lanes.surplus(self.waiting(), now_ms) - sum(item.seen.pausing for item in self.batch)
-        if surplus > 0:
+        surplus = self.lanes.surplus(self.waiting(), now_ms)
+        if surplus:
+            surplus = max(0, surplus - sum(item.seen.pausing for item in self.batch))
             patient = sorted((i for i in self.batch if i.patient), key=lambda i: i.seen.counts.output_tokens)
             for item in patient[:surplus]:
                 item.pause()

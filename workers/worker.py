@@ -89,10 +89,18 @@ class Worker:
             if item.task is None:
                 item.task = self._spawn(self._serve(item, station, station.start(item, now)))
         self._partitions.resume(self._roomy)
-        if station not in self._alarms and not self._ending:
-            again_ms = station.lanes.again_ms(station.waiting(), now)
-            if again_ms is not None:
-                self._alarms[station] = asyncio.get_running_loop().call_later(again_ms / 1000, self._ring, station)
+        again_ms = None if self._ending else station.lanes.again_ms(station.waiting(), now)
+        if again_ms is not None:
+            self._wake(station, again_ms / 1000)
+
+    def _wake(self, station: Station, in_s: float) -> None:
+        """Start again by then, whatever else comes."""
+        loop, alarm = asyncio.get_running_loop(), self._alarms.get(station)
+        if alarm is not None and alarm.when() > loop.time() + in_s:
+            alarm.cancel()
+            alarm = None
+        if alarm is None:
+            self._alarms[station] = loop.call_later(in_s, self._ring, station)
 
     def _ring(self, station: Station) -> None:
         del self._alarms[station]
