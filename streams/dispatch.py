@@ -69,6 +69,13 @@ def leave(tenant: Tenant, o: Open) -> None:
         o["place"] = 0
 
 
+def sent_at(tenant: Tenant, o: Open) -> int:
+    """When a request that is due was sent to its pool, ms UTC, if the pool's patience is still what it was."""
+    assert tenant.policy is not None, "a request was sent under a policy"
+    pool = tenant.policy.document.pools.get(o["route"][o["step"]])
+    return o["due"] - START_GRACE_MS - (pool.first_token_timeout_ms if pool is not None else 0)
+
+
 def best_step(tenant: Tenant, o: Open, now_ms: int) -> int:
     """The first pool from here on whose circuit is closed; the one at hand if all are open."""
     route, step = o["route"], o["step"]
