@@ -122,6 +122,7 @@ class Worker:
                 station.finish(item, charge_ms, now_ms() - started, now_ms(), ended=ended)
             if ended or self._ending or not self._partitions.holds(mark for mark, _ in item.marks):
                 self._docket.leave(item)
+                station.repeated_tokens += 0 if ended else item.seen.spent  # Whoever runs it next begins anew.
             else:
                 self._put_back(item, station)
             self._start(station)
