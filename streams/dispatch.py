@@ -48,6 +48,13 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     tenant.put_open(o)
 
 
+def sent_at(tenant: Tenant, o: Open) -> int:
+    """When a request that is due was sent to its pool, ms UTC, if the pool's patience is still what it was."""
+    assert tenant.policy is not None, "a request was sent under a policy"
+    pool = tenant.policy.document.pools.get(o["route"][o["step"]])
+    return o["due"] - START_GRACE_MS - (pool.first_token_timeout_ms if pool is not None else 0)
+
+
 def send_on(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     """Send the request to the next pool of its route."""
     leave(tenant, o)
@@ -67,13 +74,6 @@ def leave(tenant: Tenant, o: Open) -> None:
     if o["place"]:
         tenant.loads.leave(work_topic(o["route"][o["step"]], o["lane"]), o["place"] - 1)
         o["place"] = 0
-
-
-def sent_at(tenant: Tenant, o: Open) -> int:
-    """When a request that is due was sent to its pool, ms UTC, if the pool's patience is still what it was."""
-    assert tenant.policy is not None, "a request was sent under a policy"
-    pool = tenant.policy.document.pools.get(o["route"][o["step"]])
-    return o["due"] - START_GRACE_MS - (pool.first_token_timeout_ms if pool is not None else 0)
 
 
 def best_step(tenant: Tenant, o: Open, now_ms: int) -> int:
