@@ -153,7 +153,7 @@ class Llama:
                     raise _refusal(data["error"], job.max_input_tokens)
                 counts = _counts(data.pop("timings", None), counts)
                 if job.max_input_tokens and counts.input_tokens > job.max_input_tokens:
-                    raise _too_long(counts.input_tokens, job.max_input_tokens, counts)
+                    raise too_long(counts.input_tokens, job.max_input_tokens, counts)
                 usage = data.get("usage") or usage
                 if data.get("choices"):
                     yield Piece({"choices": data["choices"]}, counts)
@@ -178,7 +178,7 @@ class Llama:
             raise invalid("This model gives one choice.", "n_not_supported")
         return {
             **{k: v for k, v in job.body.items() if k in SAMPLING and v is not None},
-            "messages": [_message(m) for m in job.body.get("messages") or ()],
+            "messages": [plain_message(m) for m in job.body.get("messages") or ()],
             "max_tokens": job.output_limit() or self._context,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -198,7 +198,8 @@ def _free(holder: list[Any]) -> None:
     holder.clear()
 
 
-def _message(message: Any) -> dict[str, str]:
+def plain_message(message: Any) -> dict[str, str]:
+    """Role and text of a message. Raises Fault where it is more than text."""
     if not isinstance(message, dict):
         raise invalid("A message must be an object.", "invalid_request")
     content = message.get("content")
@@ -214,7 +215,8 @@ def _counts(timings: dict[str, Any] | None, before: Counts) -> Counts:
     return Counts(cached + int(timings["prompt_n"]), int(timings["predicted_n"]), cached)
 
 
-def _too_long(tokens: int, limit: int, counts: Counts = NO_TOKENS) -> Fault:
+def too_long(tokens: int, limit: int, counts: Counts = NO_TOKENS) -> Fault:
+    """The fault of a prompt that does not fit; `counts` is what it cost all the same."""
     fault = invalid(f"The prompt has {tokens} tokens; this model takes {limit}.", "context_length_exceeded")
     fault.counts = counts
     return fault
@@ -222,7 +224,7 @@ def _too_long(tokens: int, limit: int, counts: Counts = NO_TOKENS) -> Fault:
 
 def _refusal(error: dict[str, Any], max_input_tokens: int) -> Fault:
     if error.get("type") == "exceed_context_size_error":
-        return _too_long(int(error.get("n_prompt_tokens") or 0), max_input_tokens or int(error.get("n_ctx") or 0))
+        return too_long(int(error.get("n_prompt_tokens") or 0), max_input_tokens or int(error.get("n_ctx") or 0))
     message = str(error.get("message"))
     if int(error.get("code") or 500) < 500:
         return invalid(message, "invalid_request")
