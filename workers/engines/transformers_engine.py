@@ -26,8 +26,8 @@ from workers.outcome import NO_TOKENS, Counts, Fault, invalid, unavailable
 log = logging.getLogger(__name__)
 
 PRECISIONS: Constant = ("bf16", "int8", "f32")
-# Tokens of one page of the cache; a small one wastes less at the end of an answer, and shares more of a prefix.
-PAGE_TOKENS: Constant = 32
+# Tokens of one block of the library's cache; its name in the settings changes between versions, its default does not.
+BLOCK_TOKENS: Constant = 256
 # A CPU reads prompts this many tokens at a time; on a GPU the library decides by its memory.
 CPU_BATCH_TOKENS: Constant = 256
 # A greedy choice as the library's filters know it: the best token, and one of them where several are best.
@@ -37,6 +37,7 @@ FILTERS: Constant = {"do_sample": True, "temperature": 0.5, "top_k": 50, "top_p"
 # Between looks at whether the manager still lives.
 ALIVE_S: Constant = 1.0
 STOP_S: Constant = 10.0
+TRIES: Constant = 2
 
 
 def source(model: str) -> tuple[Path, str]:
@@ -87,10 +88,10 @@ class Transformers:
             self._load()
         transformers = importlib.import_module("transformers")
         generation = importlib.import_module("transformers.generation")
-        limits: dict[str, Any] = {"max_requests_per_batch": self._slots, "page_size": PAGE_TOKENS}
+        limits: dict[str, Any] = {"max_requests_per_batch": self._slots}
         if self._model.device.type == "cpu":
-            pages = -(-self._context // PAGE_TOKENS) + 1
-            limits |= {"num_blocks": pages * self._slots, "max_batch_tokens": CPU_BATCH_TOKENS}
+            blocks = -(-self._context // BLOCK_TOKENS) + 1
+            limits |= {"num_blocks": blocks * self._slots, "max_batch_tokens": CPU_BATCH_TOKENS}
         self._manager = self._model.init_continuous_batching(
             generation_config=transformers.GenerationConfig(**FILTERS, eos_token_id=self._ends),
             continuous_batching_config=generation.ContinuousBatchingConfig(per_request_processors=True, **limits),
@@ -149,17 +150,10 @@ class Transformers:
 
     async def _steps(self, prompt: list[int], most: int, asked: Sampling) -> AsyncGenerator[list[int], None]:
         """All tokens so far, at every step. Ending it takes the request back. Raises Fault."""
-        manager, name, tokens = self._manager, uuid.uuid4().hex, list[int]()
+        name, tokens, finished = uuid.uuid4().hex, list[int](), False
         outputs: asyncio.Queue[Any] = asyncio.Queue()
-        manager.register_result_handler(name, outputs.put_nowait)
-        finished = False
+        manager = await self._add(name, outputs, prompt, most, asked)
         try:
-            filters = self._filters(asked)
-            added = manager.add_request(
-                prompt, name, max_new_tokens=most, streaming=True, eos_token_id=self._ends, **filters
-            )
-            if added is None:
-                raise unavailable("The engine takes no requests.")
             while not finished:
                 try:
                     output = await asyncio.wait_for(outputs.get(), ALIVE_S)
@@ -177,6 +171,17 @@ class Transformers:
             if not finished:
                 manager.cancel_request(name)
             self._forget(manager, name)
+
+    async def _add(self, name: str, outputs: asyncio.Queue[Any], prompt: list[int], most: int, asked: Sampling) -> Any:
+        """The manager that took the request. One that is about to end refuses; then another is started."""
+        for _ in range(TRIES):
+            await self.warm()
+            manager, limits = self._manager, {"max_new_tokens": most, "eos_token_id": self._ends}
+            manager.register_result_handler(name, outputs.put_nowait)
+            if manager.add_request(prompt, name, streaming=True, **limits, **self._filters(asked)) is not None:
+                return manager
+            self._forget(manager, name)
+        raise unavailable("The engine takes no requests.")
 
     def _forget(self, manager: Any, name: str) -> None:
         """What was on its way when a request was taken back lies in a queue of the library that nobody else reads."""
