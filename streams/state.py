@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from schemas.records import Done, Ledger, Open
 from schemas.wire import StateCodec
+from streams.affinity import Loads
 from streams.agenda import Agenda
 from streams.answers import Answers
 from streams.deferral import Deferral
@@ -45,6 +46,7 @@ class Tenant:
         self.wake = ledger["wake"] if ledger else 0
         self.credited_micros = ledger["credited_micros"] if ledger else 0
         self.open_circuits = {c["pool"]: c["until"] for c in (ledger["open_circuits"] if ledger else ())}
+        self.loads = Loads(ledger)
         self._written = self._signature()
 
     # policy
@@ -115,13 +117,15 @@ class Tenant:
             "wake": self.wake,
             "credited_micros": self.credited_micros,
             "open_circuits": [{"pool": p, "until": at} for p, at in sorted(self.open_circuits.items())],
+            **self.loads.fields(),
             **self.deferral.fields(),
             **self.answers.fields(),
         }
 
     def _signature(self) -> tuple[object, ...]:
         """Differs when the ledger's record does. Mappings are never changed in place."""
-        counters = (self.debt, self.wake, self.credited_micros, self.deferral.changes, self.answers.changes)
+        changes = (self.loads.changes, self.deferral.changes, self.answers.changes)
+        counters = (self.debt, self.wake, self.credited_micros, *changes)
         return self.accounts, self.open_circuits, counters
 
     def flush(self) -> list[int]:

@@ -29,7 +29,7 @@ HURRY_S: Final = 0.5
 BATCH: Final = 200
 ASK_S: Final = 10.0
 ASK_TIMES: Final = 5
-# Longer than any revocation waits for what is in flight (workers.loop.DRAIN_S).
+# Longer than any revocation waits for what is in flight (workers.membership.DRAIN_S).
 REVOKE_S: Final = 30.0
 COMMON_ERRORS: Final = (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 

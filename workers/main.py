@@ -17,8 +17,8 @@ from schemas.addresses import Addresses
 from schemas.wire import Codec
 from workers.follow import Follower
 from workers.intake import Intake
-from workers.loop import Worker
 from workers.outbox import Outbox
+from workers.worker import DRAIN_S, Worker
 
 log = logging.getLogger("workers")
 
@@ -42,23 +42,23 @@ async def connect(url: str) -> Codec:
 async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> None:
     """Serve until `stopping`."""
     outbox = Outbox(addresses.kafka, addresses.service)
-    worker = Worker(addresses.service, codec, outbox)
+    worker = Worker(addresses.service, codec, outbox, float(os.environ.get("MILLRACE_DRAIN_S", DRAIN_S)))
     follower = Follower(addresses.kafka, addresses.service, codec, worker.configure, worker.cancel)
     follower.start()
-    clock = asyncio.create_task(worker.tend_always())
+    clock = asyncio.create_task(worker.membership.tend_always())
     stopped = asyncio.create_task(stopping.wait())
     log.info("%s is up", addresses.service)
     try:
         while not stopped.done():
-            intake = Intake(addresses.kafka, addresses.service, worker)
-            worker.attach(intake)
+            intake = Intake(addresses.kafka, addresses.service, worker.membership)
+            worker.membership.attach(intake)
             ends: list[asyncio.Future[Any]] = [stopped, intake.failed, clock]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if clock.done():
                 clock.result()
             if intake.failed.done():
                 log.error("the consumer cannot go on, making another: %s", intake.failed.exception())
-                await worker.detach()
+                await worker.membership.detach()
                 await intake.close([])
                 await asyncio.wait({stopped}, timeout=RETRY_S)
     finally:

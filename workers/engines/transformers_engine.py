@@ -19,7 +19,8 @@ from typing import Final as Constant
 
 from workers.engines import CHAT, Final, Job, Piece, Setting
 from workers.engines.detokenizer import Detokenizer
-from workers.engines.llama import CHATML, PACKAGED, TEMPLATE_TOKENS, plain_message, threads, too_long, weights
+from workers.engines.generation import CHATML, too_long
+from workers.engines.llama import PACKAGED, TEMPLATE_TOKENS, plain_message, threads, weights
 from workers.engines.sampling import Sampling, sampling_of
 from workers.outcome import NO_TOKENS, Counts, Fault, invalid, unavailable
 
