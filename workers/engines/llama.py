@@ -196,7 +196,7 @@ class Llama:
             raise invalid("This model gives one choice.", "n_not_supported")
         return {
             **{k: v for k, v in job.body.items() if k in SAMPLING and v is not None},
-            "messages": [_message(m) for m in job.body.get("messages") or ()],
+            "messages": [plain_message(m) for m in job.body.get("messages") or ()],
             "max_tokens": job.output_limit() or self._context,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -218,7 +218,8 @@ def _free(holder: list[Any]) -> None:
     holder.clear()
 
 
-def _message(message: Any) -> dict[str, str]:
+def plain_message(message: Any) -> dict[str, str]:
+    """Role and text of a message. Raises Fault where it is more than text."""
     if not isinstance(message, dict):
         raise invalid("A message must be an object.", "invalid_request")
     content = message.get("content")
