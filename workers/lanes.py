@@ -48,6 +48,10 @@ class Lanes:
         """Requests that hold a slot."""
         return sum(lane.running for lane in self._lanes.values())
 
+    def busy(self, name: str) -> int:
+        """Slots that a lane's requests hold."""
+        return self._lanes[name].running
+
     def arrive(self, lane: str, now_ms: int) -> None:
         """Note that work arrived: interactive work keeps the reserve up."""
         if lane == "interactive":

@@ -53,6 +53,7 @@ class Loop:
         work, attempt, started = item.work, uuid.uuid4().hex, now_ms()
         channel = Channel(self._outbox, self._codec, work, attempt, self._service)
         engine: tuple[str, str, str] = (station.setting.pool.engine, "", "")
+        ran = False
         try:
             try:
                 # 2. Refuse.
@@ -65,6 +66,7 @@ class Loop:
                 else:
                     # 3. Run.  4. Moderate.
                     ending, engine = await self._answer(item, station, channel)
+                    ran = True
                 # 5. Drain.
                 await channel.drained()
             except Exception:  # A fault of ours must not leave work without an end: its partition would stand still.
@@ -77,6 +79,8 @@ class Loop:
             await self._outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
             # 7. Finish.
             self._docket.settle(item, now_ms())
+            pieces, slots = item.seen.assembly.begun, station.lanes.slots
+            station.signals.ended(work, record, ending.fault, ran=ran, pieces=pieces, slots=slots)
         finally:
             await self._quarantine.leave(item)
 

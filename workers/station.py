@@ -19,6 +19,7 @@ from workers.buffer import Buffer
 from workers.engines import Engine, Setting, open_engine
 from workers.lanes import Lanes
 from workers.outcome import Fault
+from workers.signals import Signals
 from workers.turns import Claim, Turns
 from workers.watermark import Watermark
 
@@ -69,6 +70,7 @@ class Station:
         self.lanes = Lanes(0)
         self.buffers: dict[str, Buffer[Item]] = {lane: Buffer() for lane in LANES}
         self.buffers["batch"] = Buffer(Turns(claim), BATCH_HIGH, BATCH_LOW)
+        self.signals = Signals()
         self._engine: Engine | None = None
         self._users: dict[Engine, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
