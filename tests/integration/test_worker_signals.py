@@ -21,7 +21,7 @@ POOLS: dict[str, Any] = {
     "slow": {"engine": "echo", "concurrency": 2, "first_token_ms": 600_000, "timeout_ms": 900_000},
 }
 MODELS = {"echo": {"route": ["echo"]}, "slow": {"route": ["slow"]}}
-LINES = 2_000
+LINES = 6_000
 
 
 @pytest.fixture(scope="module")
