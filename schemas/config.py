@@ -17,6 +17,8 @@ Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
 Store = Literal["full", "masked", "none"]
 EngineKind = Literal["llama", "openai", "transformers", "echo"]
+Protection = Literal["full", "strict", "none"]
+EnginePriority = Literal["", "vllm", "sglang"]
 
 DEFAULT_MESSAGE: Final = "This content is not allowed."
 
@@ -82,7 +84,12 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Workers that serve one model with one engine. Delays in ms."""
+    """Workers that serve one model with one engine. Delays in ms.
+
+    `protection` of interactive callers: `full` (what workers/lanes.py says); `strict`, they go first and that is all;
+    `none`, one queue for all lanes, for an engine that does it by itself. `priority` sends each request's lane to an
+    engine that orders by it; `preempt` lets running batch requests of an openai pool be broken off and begun anew.
+    """
 
     engine: EngineKind
     concurrency: int = 8
@@ -94,6 +101,9 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_token_ms: int = 0
     token_ms: int = 0
     precision: str = ""
+    protection: Protection = "full"
+    priority: EnginePriority = ""
+    preempt: bool = False
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

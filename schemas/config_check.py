@@ -26,6 +26,10 @@ def _check(c: Configuration) -> None:
             raise ConfigError(f"pools.{name}.concurrency", "must be at least 1")
         if pool.engine == "openai" and not pool.base_url:
             raise ConfigError(f"pools.{name}.base_url", "an openai pool needs the address of its server")
+        if pool.engine != "openai" and (pool.priority or pool.preempt):
+            raise ConfigError(f"pools.{name}", "priority and preempt are for openai pools")
+        if pool.priority and pool.preempt:
+            raise ConfigError(f"pools.{name}.preempt", "an engine that has the priorities preempts by itself")
     for name, model in c.models.items():
         _check_model(c, name, model)
     for alias, model_name in c.aliases.items():

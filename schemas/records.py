@@ -409,6 +409,13 @@ class OpenCircuit(TypedDict):
     until: int
 
 
+class Load(TypedDict):
+    """Open requests with a long beginning in one work topic."""
+
+    topic: str
+    open: list[int]
+
+
 class Ledger(TypedDict):
     """Counters of one tenant."""
 
@@ -426,6 +433,7 @@ class Ledger(TypedDict):
     answers_first: int
     answers_next: int
     answers_bytes: int
+    loads: list[Load]
 
 
 class Hold(TypedDict):
@@ -473,3 +481,5 @@ class Open(TypedDict):
     policy_version: str
     cohort: str
     guarded: bool
+    prefix: int
+    place: int

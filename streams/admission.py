@@ -13,7 +13,7 @@ from schemas import topics
 from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Request, Started
 from streams import closing, emission, entry, guarding, ledger, quota
 from streams.closing import Emits
-from streams.dispatch import GUARD_STEP, send
+from streams.dispatch import GUARD_STEP, send, send_on
 from streams.emission import Bill, Emit, control, ended
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
@@ -144,8 +144,7 @@ def on_completion(tenant: Tenant, c: Completion, now_ms: int, emits: Emits) -> N
             return
         if o["phase"] == "running" and o["step"] + 1 < len(o["route"]) and not c["streamed"]:
             waste(tenant, c, "retried", now_ms, emits)
-            o["step"], o["started"] = o["step"] + 1, ""
-            send(tenant, o, now_ms, emits)
+            send_on(tenant, o, now_ms, emits)
             return
     closing.complete(tenant, o, c, now_ms, emits)
     after_end(tenant, o, now_ms, emits)
@@ -222,8 +221,7 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
         closing.end_with_followers(tenant, o, guarding.UNAVAILABLE, now_ms, emits)
         after_end(tenant, o, now_ms, emits)
     elif o["phase"] == "running" and not o["started"] and now_ms >= o["due"] and o["step"] + 1 < len(o["route"]):
-        o["step"] += 1
-        send(tenant, o, now_ms, emits)
+        send_on(tenant, o, now_ms, emits)
 
 
 def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:

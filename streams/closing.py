@@ -9,6 +9,7 @@ import orjson
 from schemas.config import Cache, Rule
 from schemas.records import Cached, Completion, Open, Request
 from streams import emission, ledger, quota
+from streams.dispatch import leave
 from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, waste
 from streams.ledger import Hold, Need, Tokens
 from streams.moderation import Moderator
@@ -51,6 +52,7 @@ def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
 def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: Bill | None = None) -> None:
     """End a request: settle its holds, write its outcome, leave those it follows, forget it as a leader."""
     bill = bill or Bill(price=quota.price_of(o))
+    leave(tenant, o)
     if o["phase"] == "following":
         unfollow(tenant, o)
     elif o["phase"] == "deferred":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import cache
 from typing import Any, Final
 
@@ -10,14 +9,13 @@ import orjson
 
 from schemas import topics
 from schemas.config import Mirror, Pool
-from schemas.kafka import murmur2
 from schemas.records import Open
+from streams import affinity
 from streams import body as bodies
 from streams.emission import SHADOW_SUFFIX, Emit
 from streams.policy import point
 from streams.state import Tenant
 
-WORK_PARTITIONS: Final = 4
 # How long past start_by a silent pool is left before the next one is tried: clocks differ, records travel.
 START_GRACE_MS: Final = 2_000
 # The step of a work record that asks a guard: no step of a route.
@@ -42,11 +40,35 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
         start_by = min(o["deadline"], now_ms + pool.first_token_timeout_ms)
         o["due"] = min(o["deadline"], start_by + START_GRACE_MS)
         tenant.agenda.remind(o["request_id"], o["due"])
-    emits.append(work(tenant, o, pool, start_by, now_ms))
+    partition = _enter(tenant, o, pool) if o["prefix"] else None
+    emits.append(work(tenant, o, pool, start_by, now_ms, partition))
     if not o["admitted_at"]:
         o["admitted_at"] = now_ms
         shadow(tenant, o, now_ms, emits)
     tenant.put_open(o)
+
+
+def send_on(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
+    """Send the request to the next pool of its route."""
+    leave(tenant, o)
+    o["step"], o["started"] = o["step"] + 1, ""
+    send(tenant, o, now_ms, emits)
+
+
+def _enter(tenant: Tenant, o: Open, pool: Pool | None) -> int:
+    """Choose a partition among those of the pool's lane, and count the request there."""
+    topic = work_topic(o["route"][o["step"]], o["lane"])
+    partition = affinity.place(tenant.loads, topic, o["prefix"], pool.concurrency if pool else 1)
+    tenant.loads = affinity.entered(tenant.loads, topic, partition)
+    o["place"] = partition + 1
+    return partition
+
+
+def leave(tenant: Tenant, o: Open) -> None:
+    """The request is in no partition any more."""
+    if o["place"]:
+        tenant.loads = affinity.left(tenant.loads, work_topic(o["route"][o["step"]], o["lane"]), o["place"] - 1)
+        o["place"] = 0
 
 
 def best_step(tenant: Tenant, o: Open, now_ms: int) -> int:
@@ -107,7 +129,9 @@ def shadow(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     emits.append(_emit(record, document.pools.get(target.route[0])))
 
 
-def work(tenant: Tenant, o: Open, pool: Pool | None, start_by_ms: int, now_ms: int) -> Emit:
+def work(
+    tenant: Tenant, o: Open, pool: Pool | None, start_by_ms: int, now_ms: int, partition: int | None = None
+) -> Emit:
     """The work record for the pool at the request's step. Token limits ride along, so that a worker needs no policy."""
     assert tenant.policy is not None
     record = _record(tenant, o, now_ms) | {
@@ -123,7 +147,7 @@ def work(tenant: Tenant, o: Open, pool: Pool | None, start_by_ms: int, now_ms: i
         "batch_id": o["batch_id"],
         "line": o["line"],
     }
-    return _emit(record, pool)
+    return _emit(record, pool, partition)
 
 
 def _record(tenant: Tenant, o: Open, now_ms: int) -> dict[str, Any]:
@@ -152,30 +176,14 @@ def _record(tenant: Tenant, o: Open, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _emit(record: dict[str, Any], pool: Pool | None) -> Emit:
-    key = work_key(record["request_id"], pool.concurrency if pool else 1)
-    return Emit(work_topic(record["pool"], record["lane"]), key, "Work", record)
+def _emit(record: dict[str, Any], pool: Pool | None, partition: int | None = None) -> Emit:
+    concurrency = pool.concurrency if pool else 1
+    if partition is None:
+        partition = affinity.spread(record["request_id"], concurrency)
+    return Emit(work_topic(record["pool"], record["lane"]), affinity.KEYS[partition], "Work", record)
 
 
 @cache
 def work_topic(pool: str, lane: str) -> str:
     """Name of the topic where a pool's work of a lane waits."""
     return topics.work(pool, lane).name
-
-
-@cache
-def slot_keys(slots: int) -> tuple[str, ...]:
-    """One key for each of the first `slots` partitions of a work topic, under Kafka's default partitioner."""
-    found: dict[int, str] = {}
-    candidate = 0
-    while len(found) < WORK_PARTITIONS:
-        key = f"slot-{candidate}"
-        found.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % WORK_PARTITIONS, key)
-        candidate += 1
-    return tuple(found[p] for p in range(min(slots, WORK_PARTITIONS)))
-
-
-def work_key(request_id: str, concurrency: int) -> str:
-    """Key of a work record: spreads over the partitions that have a slot of the pool's concurrency."""
-    keys = slot_keys(concurrency)
-    return keys[zlib.crc32(request_id.encode()) % len(keys)]

@@ -11,6 +11,7 @@ from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
 from streams import closing, quota
+from streams.affinity import prefix_of
 from streams.body import BodyError
 from streams.emission import Emit, Verdict, audit, refusal
 from streams.guard import guard_body
@@ -58,6 +59,7 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     if blocked is not None:
         return Decision(o, audits, blocked)
     bind(o, target, body, r["cache"], policy.judges)
+    o["prefix"] = prefix_of(tenant.name, body, len(o["body"]))
     return follow_or_hold(tenant, o, audits, now_ms)
 
 

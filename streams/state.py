@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from schemas.records import Done, Ledger, Open
 from schemas.wire import StateCodec
+from streams.affinity import Loads
 from streams.agenda import Agenda
 from streams.answers import Answers
 from streams.deferral import Deferral
@@ -45,6 +46,7 @@ class Tenant:
         self.wake = ledger["wake"] if ledger else 0
         self.credited_micros = ledger["credited_micros"] if ledger else 0
         self.open_circuits = {c["pool"]: c["until"] for c in (ledger["open_circuits"] if ledger else ())}
+        self.loads: Loads = {x["topic"]: tuple(x["open"]) for x in (ledger["loads"] if ledger else ())}
         self._written = self._signature()
 
     # policy
@@ -115,6 +117,7 @@ class Tenant:
             "wake": self.wake,
             "credited_micros": self.credited_micros,
             "open_circuits": [{"pool": p, "until": at} for p, at in sorted(self.open_circuits.items())],
+            "loads": [{"topic": topic, "open": counts} for topic, counts in sorted(self.loads.items())],
             **self.deferral.fields(),
             **self.answers.fields(),
         }
@@ -122,7 +125,7 @@ class Tenant:
     def _signature(self) -> tuple[object, ...]:
         """Differs when the ledger's record does. Mappings are never changed in place."""
         counters = (self.debt, self.wake, self.credited_micros, self.deferral.changes, self.answers.changes)
-        return self.accounts, self.open_circuits, counters
+        return self.accounts, self.open_circuits, self.loads, counters
 
     def flush(self) -> list[int]:
         """Write what changed; returns moments added since the last flush, for which an engine sets timers."""

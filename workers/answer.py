@@ -14,7 +14,7 @@ from schemas.config import Pool
 from schemas.records import Work
 from workers.assemble import Assembly
 from workers.clock import now_ms
-from workers.engines import CHAT, Engine, Final, Job, Piece
+from workers.engines import CHAT, Continuation, Engine, Final, Job, Piece
 from workers.outcome import NO_TOKENS, Counts, Ending, Fault, Refusal, blocked, invalid, refused, stopped
 from workers.screen import Screen
 
@@ -35,16 +35,38 @@ class Channel(Protocol):
 
 @dataclass(slots=True)
 class Progress:
-    """How far an attempt has come; kept outside of the task, so that an end from outside finds the true counts."""
+    """How far an attempt has come; kept outside of the task, so that an end from outside finds the true counts.
+
+    `pausing` asks it to pause after the piece that it is at; `waits` says that it is at none, and its task may be
+    cancelled for that. `continuation` is where it goes on. `ran_s` is how long it ran before, in seconds, and
+    `repeated` how many tokens were computed again because of its pauses.
+    """
 
     counts: Counts = NO_TOKENS
     streamed: bool = False
     first_token_at: int = 0
     stop_reason: str | None = None
     assembly: Assembly = field(default_factory=Assembly)
+    pausing: bool = False
+    waits: bool = False
+    continuation: Continuation | None = None
+    ran_s: float = 0.0
+    repeated: int = 0
+
+    @property
+    def spent(self) -> int:
+        """Tokens that the engine computed for it."""
+        return self.counts.input_tokens - self.counts.cached_tokens + self.counts.output_tokens
+
+    def begin_anew(self) -> None:
+        """What came so far is forgotten: the engine cannot go on from there."""
+        assert not self.streamed, "what was shown cannot be taken back"
+        self.repeated += self.spent
+        self.counts, self.first_token_at = NO_TOKENS, 0
+        self.assembly, self.continuation = Assembly(), None
 
 
-def job_of(work: Work) -> Job:
+def job_of(work: Work, continuation: Continuation | None = None) -> Job:
     """What the engine is asked. Raises Fault on a body that is no JSON object."""
     try:
         body = orjson.loads(work["body"])
@@ -60,18 +82,24 @@ def job_of(work: Work) -> Job:
         stream=work["stream"],
         max_input_tokens=work["max_input_tokens"],
         max_output_tokens=work["max_output_tokens"],
+        lane=work["lane"],
+        continuation=continuation,
     )
 
 
-async def answer(work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress) -> Ending:
-    """Run `work` and return its end, whatever happens; `seen` is kept up to date on the way.
+async def answer(
+    work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress
+) -> Ending | None:
+    """Run `work` and return its end, whatever happens, or None if it pauses; `seen` is kept up to date on the way.
 
-    The first token must come within the pool's patience; where tokens are seen as they come, so must each next one. A
-    cancelled task returns too if `seen.stop_reason` says why; otherwise CancelledError goes on.
+    The first token must come within the pool's patience; where tokens are seen as they come, so must each next one. No
+    pause counts. A cancelled task returns too if `seen` says why; otherwise CancelledError goes on.
     """
     if seen.stop_reason is not None:
-        return refused(stopped(seen.stop_reason))
-    patience_ms = pool.first_token_timeout_ms if work["stream"] or work["announce"] else pool.timeout_ms
+        return refused(stopped(seen.stop_reason), seen.counts, streamed=seen.streamed)
+    began = asyncio.get_running_loop().time()
+    left_ms = max(0, pool.timeout_ms - round(1000 * seen.ran_s))
+    patience_ms = min(left_ms, pool.first_token_timeout_ms) if work["stream"] or work["announce"] else left_ms
     try:
         async with asyncio.timeout(_seconds(patience_ms, work["deadline"])) as clock:
             return await _run(work, pool, engine, screen, channel, seen, clock)
@@ -81,9 +109,13 @@ async def answer(work: Work, pool: Pool, engine: Engine, screen: Screen, channel
         else:
             refusal = Refusal("unavailable", 503, "The pool did not answer in time.", "pool_timeout")
     except asyncio.CancelledError:
-        if seen.stop_reason is None:
+        if seen.stop_reason is None and not seen.pausing:
             raise
-        cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        while task.cancelling():
+            task.uncancel()
+        if seen.stop_reason is None:
+            return None
         refusal = stopped(seen.stop_reason)
     except Fault as fault:
         refusal = fault.refusal
@@ -91,6 +123,11 @@ async def answer(work: Work, pool: Pool, engine: Engine, screen: Screen, channel
     except Exception:
         log.exception("%s %s: the answer could not be made", work["pool"], work["request_id"])
         refusal = Refusal("failed", 500, "The answer could not be made.", "internal_error")
+    finally:
+        seen.waits = False
+        if seen.continuation is not None:
+            seen.repeated, seen.continuation.repeated = seen.repeated + seen.continuation.repeated, 0
+        seen.ran_s += asyncio.get_running_loop().time() - began
     return refused(refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at)
 
 
@@ -100,23 +137,33 @@ def _seconds(ms: int, deadline: int) -> float:
 
 async def _run(
     work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress, clock: asyncio.Timeout
-) -> Ending:
-    job, loop, latest = job_of(work), asyncio.get_running_loop(), 0.0
+) -> Ending | None:
+    job, loop = job_of(work, seen.continuation), asyncio.get_running_loop()
+    latest, ending = 0.0, False
     async with aclosing(cast(Any, engine.generate(job))) as parts:
+        seen.waits = True
         async for part in parts:
+            seen.waits = False
             seen.counts = part.counts
-            if not seen.first_token_at and _tells(part):
-                seen.first_token_at = now_ms()
-                latest = loop.time() + _seconds(pool.timeout_ms, work["deadline"])
-                if work["announce"] and isinstance(part, Piece):
-                    await channel.announce()
-            if seen.first_token_at:
+            if _tells(part):
+                latest = latest or loop.time() + _seconds(pool.timeout_ms - round(1000 * seen.ran_s), work["deadline"])
+                if not seen.first_token_at:
+                    seen.first_token_at = now_ms()
+                    if work["announce"] and isinstance(part, Piece):
+                        await channel.announce()
+            if latest:
                 clock.reschedule(min(latest, loop.time() + pool.first_token_timeout_ms / 1000))
             if isinstance(part, Final):
                 return await _end(work, part, screen, channel, seen)
             await _show(work, screen.piece(part.data), channel, seen)
             if screen.blocked_by is not None:
                 return _blocked(work, screen, seen)
+            # A pause is between two pieces, all of the one shown and nothing of the next: never before the end itself.
+            seen.continuation = part.continuation
+            ending = ending or any(choice.get("finish_reason") for choice in part.data.get("choices") or ())
+            if seen.pausing and not ending:
+                return None
+            seen.waits = not ending
     raise RuntimeError(f"engine {engine.kind} ended without an end")
 
 

@@ -62,12 +62,13 @@ class Buffer(Generic[T]):
         self, order: Order[tuple[T, int]] | None = None, high: int = HIGH, low: int = LOW, high_bytes: int = HIGH_BYTES
     ) -> None:
         self._order: Order[tuple[T, int]] = order if order is not None else Arrival()
+        self._front: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._high, self._low, self._high_bytes = high, low, high_bytes
         self.paused = False
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._front) + len(self._order)
 
     def put(self, item: T, size_bytes: int) -> None:
         """Take an item in, also what was already on its way when reading paused."""
@@ -75,9 +76,15 @@ class Buffer(Generic[T]):
         self._bytes += size_bytes
         self._turn()
 
+    def put_back(self, item: T, size_bytes: int) -> None:
+        """Take an item in that was taken before: it goes first, and no turn is charged for it again."""
+        self._front.append((item, size_bytes))
+        self._bytes += size_bytes
+        self._turn()
+
     def take(self) -> T:
         """The next item. Raises IndexError when empty."""
-        item, size = self._order.take()
+        item, size = self._front.popleft() if self._front else self._order.take()
         self._bytes -= size
         self._turn()
         return item
@@ -93,6 +100,7 @@ class Buffer(Generic[T]):
             return False
 
         self._order.keep(stays)
+        self._front = deque(filter(stays, self._front))
         self._turn()
 
     def _turn(self) -> None:

@@ -8,8 +8,9 @@ from confluent_kafka import Message
 
 from schemas.records import Work
 from schemas.wire import Codec, WireError
+from workers.item import Item
 from workers.recent import Recent
-from workers.station import Item, Station
+from workers.station import Station
 from workers.watermark import Watermark
 
 # A redelivery comes within the life of a restart; later the same identity is a new attempt.
@@ -37,7 +38,7 @@ class Docket:
         elif self._finished.get(identity, now_ms):
             mark.finish(offset)
         else:
-            item = Item(work, identity, station, [(mark, offset)])
+            item = Item(work, identity, station, [(mark, offset)], len(message), now_ms)
             if mark.suspicion.suspects(offset, message.timestamp()[1]):
                 item.suspect, item.deaths = message, mark.suspicion.deaths(offset)
             self.open[identity] = item

@@ -50,6 +50,7 @@ COUNTERS: Final[tuple[tuple[str, str, Callable[[LaneSignals], int]], ...]] = (
     ("attempts", "Attempts for which an engine was asked and that ended", lambda s: s.attempts),
     ("input_tokens", "Prompt tokens, those of the prefix cache included", lambda s: s.input_tokens),
     ("cached_prompt_tokens", "Prompt tokens that the engine had in its prefix cache", lambda s: s.cached_tokens),
+    ("preemptions", "Running requests that were stopped, to go on later", lambda s: s.preemptions),
     ("output_tokens", "Tokens of answers", lambda s: s.output_tokens),
 )
 BY_NAME: Final[tuple[tuple[str, str, str, Callable[[LaneSignals], dict[str, int]]], ...]] = (
@@ -119,11 +120,17 @@ class Exposition(Collector):
         rate = GaugeMetricFamily(
             PREFIX + "full_rate_tokens_per_second", "Tokens a second with all slots busy, as measured", labels=("pool",)
         )
+        repeated = CounterMetricFamily(
+            PREFIX + "repeated_tokens", "Tokens computed again because of preemptions", labels=("pool",)
+        )
+        reserved = GaugeMetricFamily(PREFIX + "reserved_slots", "Slots kept for interactive callers", labels=("pool",))
         for pool, found in self._reading.pools.items():
             slots.add_metric((pool,), found.slots)
             rate.add_metric((pool,), found.tokens_per_s)
-        yield slots
-        yield rate
+            reserved.add_metric((pool,), found.reserved)
+        for pool, station in self._stations.items():
+            repeated.add_metric((pool,), station.repeated_tokens)
+        yield from (slots, rate, reserved, repeated)
 
     def _lanes(self) -> Iterator[tuple[str, str, LaneSignals]]:
         for pool, station in self._stations.items():

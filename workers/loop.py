@@ -2,7 +2,7 @@
 
 1. Take       its record is read, its offset open (workers/worker.py, workers/membership.py).
 2. Refuse     what is late, taken back, or known to kill.
-3. Run        on the pool's engine.
+3. Run        on the pool's engine, or pause, and be walked again from 1: its offset stays open.
 4. Moderate   before anything leaves.
 5. Drain      chunks are with Kafka before the completion is.
 6. Complete   append the completion, and wait until Kafka has it.
@@ -16,7 +16,7 @@ import uuid
 from typing import Final
 
 from schemas import topics
-from schemas.records import DeadLetter
+from schemas.records import DeadLetter, Work
 from schemas.wire import Codec
 from workers import dead, outcome
 from workers.answer import answer
@@ -24,18 +24,20 @@ from workers.cancellations import Cancellations
 from workers.channel import Channel
 from workers.clock import now_ms
 from workers.docket import Docket
+from workers.item import Attempt, Item
 from workers.outbox import Outbox
 from workers.outcome import Ending, Fault, Refusal
 from workers.quarantine import Quarantine
 from workers.rules import Rules, UnknownRules
 from workers.screen import Screen
-from workers.station import Item, Station
+from workers.station import Station
 from workers.suspicion import DEATHS
 
 log = logging.getLogger(__name__)
 
 UNMODERATED: Final = Refusal("failed", 500, "The rules for the answer are not known.", "moderation_unavailable")
 POISON: Final = Refusal("failed", 500, "The request ended each worker that ran it.", "poison_request")
+REPLACED: Final = Refusal("unavailable", 503, "The engine was replaced.", "pool_unavailable")
 BROKEN: Final = Refusal("failed", 500, "The attempt failed.", "internal_error")
 
 
@@ -48,52 +50,77 @@ class Loop:
         self.cancellations = Cancellations()
         self.rules = Rules()
 
-    async def walk(self, item: Item, station: Station) -> None:
-        """1. It has been taken. Each step below must be safe to repeat if the process dies after it."""
-        work, attempt, started = item.work, uuid.uuid4().hex, now_ms()
-        channel = Channel(self._outbox, self._codec, work, attempt, self._service)
+    async def walk(self, item: Item, station: Station) -> bool:
+        """1. It has been taken. Each step below must be safe to repeat if the process dies after it.
+
+        Returns whether it has come to its end; else it pauses.
+        """
+        work, seen = item.work, item.seen
+        attempt = item.attempt = item.attempt or self._attempt(work)
         engine: tuple[str, str, str] = (station.setting.pool.engine, "", "")
         ran = False
         try:
             try:
                 # 2. Refuse.
-                refusal = self.refusal(item, started)
+                refusal = self.refusal(item, now_ms())
                 if refusal is None:
                     await self._quarantine.enter(item)
                     refusal = self.refusal(item, now_ms()) or await self._poison(item)
+                found: Ending | None
                 if refusal is not None:
-                    ending = outcome.refused(refusal)
+                    found = outcome.refused(
+                        refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at
+                    )
                 else:
                     # 3. Run.  4. Moderate.
-                    ending, engine = await self._answer(item, station, channel)
+                    found, engine = await self._answer(item, station, attempt)
+                    if found is None:
+                        return False
                     ran = True
+                ending = found
                 # 5. Drain.
-                await channel.drained()
+                await attempt.channel.drained()
             except Exception:  # A fault of ours must not leave work without an end: its partition would stand still.
                 log.exception("%s: an attempt at %s broke", work["pool"], work["request_id"])
-                ending = outcome.refused(BROKEN, item.seen.counts, streamed=item.seen.streamed)
+                ending = outcome.refused(BROKEN, seen.counts, streamed=seen.streamed)
             # 6. Complete.
             record = outcome.completion(
-                work, ending, attempt=attempt, worker=self._service, engine=engine, started=started, finished=now_ms()
+                work,
+                ending,
+                attempt=attempt.id,
+                worker=self._service,
+                engine=engine,
+                started=attempt.started_at,
+                finished=now_ms(),
             )
             await self._outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
             # 7. Finish.
             self._docket.settle(item, now_ms())
-            pieces, slots = item.seen.assembly.begun, station.lanes.slots
-            station.signals.ended(work, record, ending.fault, ran=ran, pieces=pieces, slots=slots)
+            station.signals.ended(item, record, ending.fault, ran=ran, slots=station.lanes.slots)
+            return True
         finally:
             await self._quarantine.leave(item)
 
-    async def _answer(self, item: Item, station: Station, channel: Channel) -> tuple[Ending, tuple[str, str, str]]:
-        pool, work = station.setting.pool, item.work
+    def _attempt(self, work: Work) -> Attempt:
+        name = uuid.uuid4().hex
+        return Attempt(name, now_ms(), Channel(self._outbox, self._codec, work, name, self._service))
+
+    async def _answer(
+        self, item: Item, station: Station, attempt: Attempt
+    ) -> tuple[Ending | None, tuple[str, str, str]]:
+        pool, work, seen = station.setting.pool, item.work, item.seen
         try:
             engine = station.lease()
         except Fault as fault:
             return outcome.refused(fault.refusal), (pool.engine, "", "")
         try:
-            screen = Screen(await self.rules.find(work["rules"]), engine.secret)
+            if attempt.screen is None or seen.continuation is None or engine is not attempt.engine:
+                if seen.streamed:
+                    return outcome.refused(REPLACED, seen.counts, streamed=True), (engine.kind, "", "")
+                seen.begin_anew()
+                attempt.engine, attempt.screen = engine, Screen(await self.rules.find(work["rules"]), engine.secret)
             item.stoppable = True
-            ending = await answer(work, pool, engine, screen, channel, item.seen)
+            ending = await answer(work, pool, engine, attempt.screen, attempt.channel, seen)
             return ending, (engine.kind, engine.model_version, engine.precision)
         except UnknownRules:
             return outcome.refused(UNMODERATED), (engine.kind, engine.model_version, engine.precision)
@@ -105,7 +132,7 @@ class Loop:
         """Why this must not start at `now`, ms UTC; None if it may."""
         work = item.work
         reason = self.cancellations.reason(work["tenant"], work["request_id"], work["admitted_at"], now)
-        return outcome.before(work, now, item.seen.stop_reason or reason)
+        return outcome.before(work, now, item.seen.stop_reason or reason, begun=item.stops > 0)
 
     async def _poison(self, item: Item) -> Refusal | None:
         if item.suspect is None or item.deaths < DEATHS:

@@ -20,7 +20,7 @@ from workers.ends import Ends
 from workers.follow import Follower
 from workers.intake import Intake
 from workers.outbox import Outbox
-from workers.worker import Worker
+from workers.worker import DRAIN_S, Worker
 
 log = logging.getLogger("workers")
 
@@ -44,7 +44,7 @@ async def connect(url: str) -> Codec:
 async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> None:
     """Serve until `stopping`."""
     outbox = Outbox(addresses.kafka, addresses.service)
-    worker = Worker(addresses.service, codec, outbox)
+    worker = Worker(addresses.service, codec, outbox, float(os.environ.get("MILLRACE_DRAIN_S", DRAIN_S)))
     follower = Follower(addresses.kafka, addresses.service, codec, worker.configure, worker.cancel)
     follower.start()
     endpoint = Endpoint(worker, Ends(addresses.kafka, addresses.service))

@@ -82,6 +82,7 @@ class Membership:
             i for i in self._docket.open.values() if i.task is None and all(id(m) in gone for m, _ in i.marks)
         ]:
             del self._docket.open[item.identity]
+            item.station.repeated_tokens += item.seen.spent  # If it was stopped, whoever reads it next begins anew.
         for station in self._stations.values():
             station.lanes.slots = 0
             for buffer in station.buffers.values():

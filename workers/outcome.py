@@ -80,13 +80,13 @@ def stopped(reason: str) -> Refusal:
     return Refusal("cancelled", 499, "The request was cancelled.", "request_cancelled")
 
 
-def before(work: Work, now_ms: int, stop_reason: str | None) -> Refusal | None:
-    """Why `work` must not start at `now_ms`; None if it may."""
+def before(work: Work, now_ms: int, stop_reason: str | None, *, begun: bool = False) -> Refusal | None:
+    """Why `work` must not start at `now_ms`; None if it may. Once `begun`, it goes on after `start_by`, too."""
     if stop_reason is not None:
         return stopped(stop_reason)
     if work["deadline"] and now_ms > work["deadline"]:
         return stopped("expired")
-    if work["start_by"] and now_ms > work["start_by"]:
+    if work["start_by"] and not begun and now_ms > work["start_by"]:
         return Refusal("unavailable", 503, "No worker of the pool was free in time.", "pool_busy")
     return None
 

@@ -35,6 +35,11 @@ class Partitions:
         """The watermark of a partition; None if it is not ours."""
         return self._marks.get(place)
 
+    def holds(self, marks: Iterable[Watermark]) -> bool:
+        """Whether one of these is of a partition that is still ours."""
+        ours = {id(mark) for mark in self._marks.values()}
+        return any(id(mark) in ours for mark in marks)
+
     def topics(self) -> set[str]:
         """Topics of which some partition is ours."""
         return {topic for topic, _ in self._marks}

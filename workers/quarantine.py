@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from workers.station import Item
+from workers.item import Item
 
 
 class Quarantine:

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from schemas.topics import LANES
+from workers.item import Item
 from workers.partitions import Partitions, Place, pool_and_lane
-from workers.station import Item, Station
+from workers.station import Station
 
 # Deadlines are told in at most so many groups; a group is due when its first is.
 GROUPS: Final = 32
@@ -46,10 +47,11 @@ class LaneReading(msgspec.Struct, frozen=True):
 
 
 class PoolReading(msgspec.Struct, frozen=True):
-    """A pool in one worker. `tokens_per_s` with all slots busy; 0 while unknown."""
+    """A pool in one worker. `tokens_per_s` with all slots busy; 0 while unknown. `reserved` are for interactive."""
 
     slots: int
     tokens_per_s: float
+    reserved: int
     lanes: dict[str, LaneReading]
 
 
@@ -87,7 +89,7 @@ def take(
             lane: _lane(station, lane, rate, waiting.get((name, lane), []), *backlog.get((name, lane), (0, 0)), now_ms)
             for lane in LANES
         }
-        pools[name] = PoolReading(station.lanes.slots, rate, lanes)
+        pools[name] = PoolReading(station.lanes.slots, rate, station.lanes.reserved(now_ms), lanes)
     return Reading(worker, now_ms, pools)
 
 

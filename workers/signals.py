@@ -8,8 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-from schemas.records import Completion, Work
+from schemas.records import Completion
 from schemas.topics import LANES
+from workers.item import Item
 
 
 def bounds(first: float, last: float, per_decade: int = 10) -> tuple[float, ...]:
@@ -49,11 +50,11 @@ class LaneSignals:
 
     __slots__ = (
         "attempts", "cached_tokens", "faults", "first_token", "input_tokens", "outcomes", "output_tokens",
-        "per_token", "queue", "tokens_each",
+        "per_token", "preemptions", "queue", "tokens_each",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempts = 0
+        self.attempts = self.preemptions = 0
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
         self.outcomes: dict[str, int] = {}
         self.faults: dict[str, int] = {}
@@ -71,12 +72,13 @@ class Signals:
         self.lanes = {name: LaneSignals() for name in LANES}
         self._tokens = self._slot_s = 0.0
 
-    def ended(self, work: Work, record: Completion, fault: str, *, ran: bool, pieces: bool, slots: int) -> None:
-        """An attempt has ended with `record`.
+    def stopped(self, lane: str) -> None:
+        """A running request was stopped, to go on later."""
+        self.lanes[lane].preemptions += 1
 
-        `fault` is the code of what went wrong, empty for an answer. `ran`: an engine was asked. `pieces`: tokens were
-        seen as they came, so that the times between them mean something.
-        """
+    def ended(self, item: Item, record: Completion, fault: str, *, ran: bool, slots: int) -> None:
+        """An attempt has ended with `record`. `fault` is the code of what went wrong; `ran`: an engine was asked."""
+        work = item.work
         lane = self.lanes.get(work["lane"])
         if lane is None:  # Work of a lane that this version does not know is run, and not counted.
             return
@@ -92,12 +94,13 @@ class Signals:
         lane.input_tokens += asked
         lane.output_tokens += answered
         lane.cached_tokens += record["cached_tokens"]
-        if pieces:
+        if item.seen.assembly.begun:  # Tokens were seen as they came, so the times between them mean something.
             first = record["first_token_at"]
             lane.first_token.add(max(0, first - started) / 1_000)
             if answered > 1 and finished > first:
                 lane.per_token.add((finished - first) / 1_000 / (answered - 1))
-        self._learn(lane, asked + answered, (finished - started) / 1_000, slots)
+        if not item.stops:  # Its time is no slot's time if it was stopped.
+            self._learn(lane, asked + answered, (finished - started) / 1_000, slots)
 
     def _learn(self, lane: LaneSignals, tokens: int, took_s: float, slots: int) -> None:
         if not tokens:

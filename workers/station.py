@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Message
-
 from schemas.config import ConfigDocument
-from schemas.records import Work
 from schemas.topics import LANES
 from workers import share
-from workers.answer import Progress
 from workers.buffer import Buffer
-from workers.engines import Engine, Setting, open_engine
+from workers.engines import Engine, Setting, can_stop, open_engine
+from workers.item import Item
 from workers.lanes import Lanes
 from workers.outcome import Fault
 from workers.signals import Signals
 from workers.turns import Claim, Turns
-from workers.watermark import Watermark
 
 log = logging.getLogger(__name__)
 
@@ -33,25 +28,6 @@ BATCH_HIGH: Final = 1_024
 BATCH_LOW: Final = 512
 # Bytes of a prompt that make a token, as a rule; it only weighs tenants against each other.
 TOKEN_BYTES: Final = 4
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """A piece of work from its reading to its completion. `marks` are the places in the log that it settles.
-
-    `stoppable` says that its task may be cancelled. `suspect` is its original record, if a worker may have died of it;
-    `deaths` are those at which it was running.
-    """
-
-    work: Work
-    identity: tuple[str, str, int]
-    station: Station
-    marks: list[tuple[Watermark, int]]
-    seen: Progress = field(default_factory=Progress)
-    task: asyncio.Task[None] | None = None
-    stoppable: bool = False
-    suspect: Message | None = None
-    deaths: int = 0
 
 
 def claim(entry: tuple[Item, int]) -> Claim:
@@ -67,10 +43,12 @@ class Station:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.partitions: frozenset[int] = frozenset()
-        self.lanes = Lanes(0)
-        self.buffers: dict[str, Buffer[Item]] = {lane: Buffer() for lane in LANES}
-        self.buffers["batch"] = Buffer(Turns(claim), BATCH_HIGH, BATCH_LOW)
+        self.lanes = Lanes(0, setting.pool.protection, stops=can_stop(setting.pool))
+        self.buffers = _buffers(setting)
         self.signals = Signals()
+        # Batch work that runs, and tokens computed again because of pauses.
+        self.batch: dict[Item, None] = {}
+        self.repeated_tokens = 0
         self._engine: Engine | None = None
         self._users: dict[Engine, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,13 +64,51 @@ class Station:
         """Take a new setting; the old engine ends with its last job."""
         if setting == self.setting:
             return
-        self.setting = setting
+        before, self.setting = self.setting, setting
+        self.lanes.protection, self.lanes.stops = setting.pool.protection, can_stop(setting.pool)
+        if setting.pool.protection != before.pool.protection:
+            self._requeue()
         self._retire()
         self.assign(self.partitions)
+
+    def _requeue(self) -> None:
+        before, self.buffers = self.buffers, _buffers(self.setting)
+        for buffer in before.values():
+            while buffer:
+                item = buffer.take()
+                self.buffers[item.work["lane"]].put(item, item.size_bytes)
 
     def waiting(self) -> list[str]:
         """Lanes with something to start."""
         return [lane for lane, buffer in self.buffers.items() if buffer]
+
+    def start(self, item: Item, now_ms: int) -> float:
+        """Take a slot; the charge for it, to be given back to `finish`."""
+        lane = item.work["lane"]
+        if lane == "batch":
+            self.batch[item] = None
+        return self.lanes.start(lane, now_ms)
+
+    def finish(self, item: Item, charge_ms: float, took_ms: float, now_ms: int, *, ended: bool) -> None:
+        """Give the slot back; not `ended` is what was stopped."""
+        lane, seen = item.work["lane"], item.seen
+        self.batch.pop(item, None)
+        if not ended:
+            self.signals.stopped(lane)
+        self.lanes.finish(lane, charge_ms, took_ms, now_ms, whole=ended and not item.stops)
+        self.repeated_tokens += seen.repeated
+        seen.repeated = 0
+        if lane == "interactive" and seen.first_token_at:
+            self.lanes.first_token(seen.first_token_at - item.arrived_at, now_ms)
+
+    def pause_surplus(self, now_ms: int) -> None:
+        """Have batch work pause that is in the way of interactive callers, the least advanced first."""
+        surplus = self.lanes.surplus(self.waiting(), now_ms)
+        if surplus:
+            surplus = max(0, surplus - sum(item.seen.pausing for item in self.batch))
+            patient = sorted((i for i in self.batch if i.patient), key=lambda i: i.seen.counts.output_tokens)
+            for item in patient[:surplus]:
+                item.pause()
 
     def lease(self) -> Engine:
         """The engine, for one job; give it back with `release`. Raises Fault if it cannot be opened."""
@@ -144,6 +160,13 @@ class Station:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _buffers(setting: Setting) -> dict[str, Buffer[Item]]:
+    """A queue for each lane; one for all where nothing is protected."""
+    if setting.pool.protection == "none":
+        return dict.fromkeys(LANES, Buffer[Item](None, BATCH_HIGH, BATCH_LOW))
+    return {**{lane: Buffer[Item]() for lane in LANES}, "batch": Buffer(Turns(claim), BATCH_HIGH, BATCH_LOW)}
 
 
 def settings(document: ConfigDocument) -> dict[str, Setting]:

@@ -15,32 +15,34 @@ from workers import dead, reading
 from workers.clock import now_ms
 from workers.docket import Docket
 from workers.follow import Live
+from workers.item import Item
 from workers.loop import Loop
 from workers.membership import Membership
 from workers.outbox import Outbox
 from workers.partitions import Partitions, Place, pool_and_lane
 from workers.quarantine import Quarantine
 from workers.reading import Reading
-from workers.station import Item, Station, settings
+from workers.station import Station, settings
 from workers.watermark import Watermark
 
 log = logging.getLogger(__name__)
 
-# What is in flight gets this long at the end.
+# What is in flight gets this long at the end, unless the environment says otherwise; a spot machine's notice is 120 s.
 DRAIN_S: Final = 20.0
 
 
 class Worker:
     """One process' part of all pools. Runs in the event loop; reads nothing until an intake is attached."""
 
-    def __init__(self, service: str, codec: Codec, outbox: Outbox) -> None:
-        self._service = service
+    def __init__(self, service: str, codec: Codec, outbox: Outbox, drain_s: float = DRAIN_S) -> None:
+        self._service, self._drain_s = service, drain_s
         self.stations: dict[str, Station] = {}
         self._partitions = Partitions(uuid.uuid4().hex[:8])
         self._docket = Docket(codec)
         self.membership = Membership(self._partitions, self.stations, self._docket, self.take)
         self._loop = Loop(service, codec, outbox, self._docket, Quarantine(self.membership.record))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._alarms: dict[Station, asyncio.TimerHandle] = {}
         self._ending = False
 
     def take(self, messages: list[Message]) -> None:
@@ -77,16 +79,34 @@ class Worker:
         mark.finish(offset)
 
     def _start(self, station: Station) -> None:
-        """Start what the lanes choose until slots or work run out."""
+        """Pause what is in the way, and start what the lanes choose until slots or work run out."""
         now = now_ms()
+        if station.batch and not self._ending:
+            station.pause_surplus(now)
         while not self._ending:
             lane = station.lanes.choose(station.waiting(), now)
             if lane is None:
                 break
             item = station.buffers[lane].take()
             if item.task is None:
-                item.task = self._spawn(self._serve(item, station, station.lanes.start(lane)))
+                item.task = self._spawn(self._serve(item, station, station.start(item, now)))
         self._partitions.resume(self._roomy)
+        again_ms = None if self._ending else station.lanes.again_ms(station.waiting(), now)
+        if again_ms is not None:
+            self._wake(station, again_ms / 1000)
+
+    def _wake(self, station: Station, in_s: float) -> None:
+        """Start again by then, whatever else comes."""
+        loop, alarm = asyncio.get_running_loop(), self._alarms.get(station)
+        if alarm is not None and alarm.when() > loop.time() + in_s:
+            alarm.cancel()
+            alarm = None
+        if alarm is None:
+            self._alarms[station] = loop.call_later(in_s, self._ring, station)
+
+    def _ring(self, station: Station) -> None:
+        del self._alarms[station]
+        self._start(station)
 
     def _roomy(self, topic: str) -> bool:
         pool, lane = pool_and_lane(topic)
@@ -94,14 +114,26 @@ class Worker:
 
     async def _serve(self, item: Item, station: Station, charge_ms: float | None) -> None:
         """Walk it, in a slot if that was charged for."""
-        started = now_ms()
+        started, ended = now_ms(), True
         try:
-            await self._loop.walk(item, station)
+            ended = await self._loop.walk(item, station)
         finally:
             if charge_ms is not None:
-                station.lanes.finish(item.work["lane"], charge_ms, now_ms() - started)
-            self._docket.leave(item)
+                station.finish(item, charge_ms, now_ms() - started, now_ms(), ended=ended)
+            if ended or self._ending or not self._partitions.holds(mark for mark, _ in item.marks):
+                self._docket.leave(item)
+            else:
+                self._put_back(item, station)
             self._start(station)
+
+    def _put_back(self, item: Item, station: Station) -> None:
+        """It paused: it goes on before others, or ends if it was taken back meanwhile."""
+        item.stops += 1
+        item.seen.pausing, item.task = False, None
+        if item.seen.stop_reason is not None:
+            item.task = self._spawn(self._serve(item, station, None))
+        else:
+            station.buffers[item.work["lane"]].put_back(item, item.size_bytes)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -152,9 +184,17 @@ class Worker:
         return reading.take(self._service, self.stations, self._docket.open.values(), self._partitions, ends, now_ms())
 
     async def drain(self) -> None:
-        """Start nothing more, finish what runs, commit, leave."""
+        """Start nothing more, give up batch work, finish what callers wait for, commit, leave.
+
+        What is given up has no completion, and its offset stays: the next worker runs it.
+        """
         self._ending = True
-        for seconds in (DRAIN_S, 1):
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        for station in self.stations.values():
+            for item in station.batch:
+                item.pause()
+        for seconds in (self._drain_s, 1):
             if self._tasks:
                 _, late = await asyncio.wait(self._tasks, timeout=seconds)
                 for task in late:

@@ -16,7 +16,7 @@ from tests.bench.driver import end
 from tests.bench.report import Unmeasured
 
 START_S: Final = 60.0
-RUN_S: Final = 120.0
+RUN_S: Final = 180.0
 
 
 class Run(NamedTuple):

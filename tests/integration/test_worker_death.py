@@ -67,7 +67,9 @@ def test_work_of_a_killed_worker_is_done_by_its_successor(desk: Desk, workers: l
     assert again <= 40, again
 
 
-def test_sigterm_finishes_what_runs_and_repeats_nothing(desk: Desk, workers: list[Process], kafka: str) -> None:
+def test_sigterm_leaves_no_work_behind_and_repeats_no_completion(
+    desk: Desk, workers: list[Process], kafka: str
+) -> None:
     asked = [desk.ask("word " * 50, **COMMON) for _ in range(40)]
     desk.read(lambda: sum(i in desk.completions for i in asked) >= 8, "some completions")
     at = time.monotonic()

@@ -78,3 +78,20 @@ def test_runs_several_at_once(desk: Desk) -> None:
     desk.done(*asked, timeout_s=30)
     spans = [(desk.completions[i][0]["started_at"], desk.completions[i][0]["finished_at"]) for i in asked]
     assert max(sum(a <= start < b for a, b in spans) for start, _ in spans) >= 3
+
+
+PROMPTS = ("Tell me about the sea.", "List ten colors.", "Who was Napoleon?", "Describe a small village in winter.")
+
+
+def test_lines_that_pause_are_answered_token_for_token_as_if_they_had_not(desk: Desk) -> None:
+    asked = {"max_tokens": 96, "temperature": 0}
+    alone = [desk.done(desk.ask(p, body=asked, lane="standard", **COMMON), timeout_s=30) for p in PROMPTS]
+    harvest = [desk.ask(f"Say {n}.", body={"max_tokens": 32}, lane="batch", **COMMON) for n in range(12)]
+    lines = [desk.ask(p, body=asked, lane="batch", **COMMON) for p in PROMPTS]
+    desk.done(*harvest, timeout_s=60)
+    while not all(i in desk.completions for i in lines):
+        desk.done(desk.ask("Hello!", body={"max_tokens": 4}, stream=True, **COMMON))
+        desk.read(lambda at=time.monotonic(): time.monotonic() > at + 0.4, "a pause between calls")
+    for once, line in zip(alone, (desk.completions[i] for i in lines), strict=True):
+        assert len(line) == 1 and content(line[0]) == content(once)
+        assert (line[0]["input_tokens"], line[0]["output_tokens"]) == (once["input_tokens"], once["output_tokens"])

@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.config import Pool
 from workers.endpoint import Exposition, buckets
 from workers.engines import Setting
+from workers.item import Item
 from workers.partitions import Partitions
 from workers.reading import DueReading, at_risk, groups, take
 from workers.signals import MEMORY_S, TOKEN_S, WAIT_S, Histogram, Signals
-from workers.station import Item, Station
+from workers.station import Station
 from workers.watermark import Watermark
 
 NOW = 1_000_000
@@ -33,9 +34,12 @@ def record(**fields: Any) -> Any:
 
 
 def ended(signals: Signals, lane: str = "batch", **fields: Any) -> None:
-    how = {"fault": "", "ran": True, "pieces": True, "slots": 4}
+    how = {"fault": "", "ran": True, "slots": 4}
     how |= {name: fields.pop(name) for name in list(fields) if name in how}
-    signals.ended(work(lane=lane), record(**fields), **how)
+    item = Item(work(lane=lane), ("t", "r", 0), station(), [], stops=fields.pop("stops", 0))
+    if fields.pop("pieces", True):
+        item.seen.assembly.add({"choices": [{"index": 0, "delta": {"content": "x"}}]})
+    signals.ended(item, record(**fields), **how)
 
 
 @given(st.lists(st.floats(0, 1_000), max_size=50))
@@ -81,6 +85,14 @@ def test_the_rate_follows_a_machine_that_became_slower() -> None:
         ended(signals, finished_at=NOW + took_ms)
     assert 40 <= signals.tokens_per_s(4) <= 44
     assert MEMORY_S * 4 / 4 < 1_000, "the second half is far longer than the memory"
+
+
+def test_what_was_stopped_is_counted_and_does_not_tell_the_rate() -> None:
+    signals = Signals()
+    signals.stopped("batch")
+    ended(signals, stops=1)
+    assert signals.lanes["batch"].preemptions == signals.lanes["batch"].attempts == 1
+    assert signals.tokens_per_s(4) == 0
 
 
 def test_a_lane_that_is_not_known_is_not_counted() -> None:
@@ -134,7 +146,7 @@ def world() -> tuple[Station, list[Item], Partitions]:
     for offset, deadline in enumerate((NOW + 5_000, NOW + 2_000, 0)):
         mark.take(offset)
         items.append(Item(work(deadline=deadline), ("t", str(offset), 0), one, [(mark, offset)]))
-    one.lanes.start("batch")
+    one.lanes.start("batch", NOW)
     return one, items, partitions
 
 

@@ -6,7 +6,7 @@ Pieces are OpenAI chunks as the engine made them; the worker gives them identity
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from schemas.config import Pool
@@ -16,9 +16,26 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
 
+@dataclass(slots=True)
+class Continuation:
+    """How far a generation has come, for the engine to go on exactly there after it was stopped.
+
+    `counts` are of all of it; `tokens` were generated, in the engine's numbering; `place` is where the engine may still
+    hold its state; `repeated` counts the tokens that were computed again to take it up.
+    """
+
+    counts: Counts
+    tokens: list[int] = field(default_factory=list)
+    place: int = -1
+    repeated: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What an engine needs of a request. Limits in tokens, 0 is none; `stream` says that pieces are wanted."""
+    """What an engine needs of a request. Limits in tokens, 0 is none; `stream` says that pieces are wanted.
+
+    With a `continuation` the answer is taken up there: pieces bring only what is new, counts are of all of it.
+    """
 
     request_id: str
     endpoint: str
@@ -27,6 +44,8 @@ class Job:
     stream: bool
     max_input_tokens: int
     max_output_tokens: int
+    lane: str = ""
+    continuation: Continuation | None = None
 
     def output_limit(self) -> int:
         """The caller's max_tokens within the limit that was reserved; 0 when there is neither."""
@@ -36,10 +55,14 @@ class Job:
 
 
 class Piece(NamedTuple):
-    """A chunk of the answer (OpenAI's chat.completion.chunk), and the tokens counted so far."""
+    """A chunk of the answer (OpenAI's chat.completion.chunk), the tokens counted so far, and how to go on after it.
+
+    Without a continuation, an answer that is stopped here can only begin anew.
+    """
 
     data: dict[str, Any]
     counts: Counts
+    continuation: Continuation | None = None
 
 
 class Final(NamedTuple):
@@ -78,6 +101,11 @@ class Setting:
     name: str
     pool: Pool
     context_tokens: int
+
+
+def can_stop(pool: Pool) -> bool:
+    """Whether running work of a pool may be stopped to be taken up later, or begun anew, without harm to its engine."""
+    return pool.engine != "openai" or pool.preempt
 
 
 def open_engine(setting: Setting) -> Engine:

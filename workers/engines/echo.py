@@ -12,7 +12,7 @@ from typing import Any
 from typing import Final as Constant
 
 from schemas.config import Pool
-from workers.engines import CHAT, COMPLETIONS, Final, Job, Piece
+from workers.engines import CHAT, COMPLETIONS, Continuation, Final, Job, Piece
 from workers.outcome import Counts, invalid
 
 WORD: Constant = re.compile(r"\s*\S+")
@@ -84,15 +84,19 @@ class Echo:
         content, answered, reason = cut(text, job.output_limit())
         counts = Counts(asked, answered)
         chat = job.endpoint == CHAT
-        if self._first_s:
+        done = job.continuation.counts.output_tokens if job.continuation else 0
+        if self._first_s and not done:
             await asyncio.sleep(self._first_s)
         if not job.stream and not self._each_s:
             yield Final(_whole(content, counts, reason, chat=chat), counts)
             return
         for number, piece in enumerate(pieces(content), start=1):
+            if number <= done:
+                continue
             if self._each_s and number > 1:
                 await asyncio.sleep(self._each_s)
-            yield Piece(_chunk(piece, chat=chat), Counts(asked, min(number, answered)))
+            so_far = Counts(asked, min(number, answered))
+            yield Piece(_chunk(piece, chat=chat), so_far, Continuation(so_far))
         yield Piece(_chunk("", chat=chat, reason=reason), counts)
         yield Final({"usage": _usage(counts)}, counts)
 

@@ -39,6 +39,12 @@ MAX_STREAM_BYTES: Constant = 4 * MAX_BODY_BYTES
 DONE: Constant = b"[DONE]"
 # The connection is kept if the end of the response follows the end of the stream within this.
 END_S: Constant = 0.1
+# How an engine is told a request's lane. vLLM (--scheduling-policy priority) serves the lower number first, SGLang
+# (--enable-priority-scheduling) the higher; SGLang preempts only for a difference above 10.
+PRIORITIES: Constant = {
+    "vllm": {"interactive": 0, "standard": 100, "batch": 200},
+    "sglang": {"interactive": 200, "standard": 100, "batch": 0},
+}
 # What aiohttp and the parsers raise for an upstream that is gone or talks nonsense.
 NONSENSE: Constant = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
@@ -52,6 +58,7 @@ class OpenAI:
     def __init__(self, setting: Setting, env: Mapping[str, str] = os.environ) -> None:
         pool = setting.pool
         self._name, self._model, self._base = setting.name, pool.model, pool.base_url.rstrip("/")
+        self._priorities = PRIORITIES.get(pool.priority, {})
         self.secret = env.get(pool.api_key_env, "") if pool.api_key_env else ""
         if pool.api_key_env and not self.secret:
             log.warning("pool %s: %s is not set; calling without a key", self._name, pool.api_key_env)
@@ -121,6 +128,9 @@ class OpenAI:
 
     def _request(self, job: Job) -> bytes:
         body = {**job.body, "model": self._model or job.model}
+        body.pop("priority", None)  # The key's policy has chosen the lane; no caller goes ahead of it.
+        if job.lane in self._priorities:
+            body["priority"] = self._priorities[job.lane]
         if job.stream:
             body["stream"] = True
             body["stream_options"] = {**(job.body.get("stream_options") or {}), "include_usage": True}
