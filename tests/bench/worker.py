@@ -29,6 +29,7 @@ BEGIN, END = 0.15, 0.9
 PROCESSES: Final = (1, 2, 4)
 TARGET_MS: Final = 0.4
 RUN_S: Final = 150.0
+LIMIT_S: Final = 480.0
 TICK_S: Final = 0.02
 POOL: Final = {"engine": "echo", "concurrency": 256}
 
