@@ -18,9 +18,11 @@ def pools(readings: Iterable[Reading]) -> dict[str, list[PoolReading]]:
     return found
 
 
-def lanes(readings: Iterable[PoolReading]) -> dict[str, Lane]:
-    """All that waits and runs, by lane."""
+def lanes(readings: Iterable[PoolReading], unattended: Mapping[str, int] | None = None) -> dict[str, Lane]:
+    """All that waits and runs, by lane. `unattended` records of a lane count if no worker has slots."""
     many = list(readings)
+    if unattended and not any(reading.slots for reading in many):
+        return {name: Lane(waiting=unattended.get(name, 0)) for name in LANES}
     return {name: _lane([r.lanes[name] for r in many if name in r.lanes], _reserved(name, many)) for name in LANES}
 
 

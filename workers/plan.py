@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import aiohttp
 import msgspec
 import typer
 from aiohttp import web
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
 from streams import planner
 from streams.planner import Demand, Plan
-from workers import census
+from workers import census, unattended
+from workers.clock import now_ms
 from workers.reading import Reading
 
 ASK_S: Final = 3.0
@@ -47,22 +49,30 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 def look(
-    readings: dict[str, Reading | None], before: dict[str, Plan], least: int, most: int, now_ms: int
+    readings: dict[str, Reading | None],
+    before: dict[str, Plan],
+    least: int,
+    most: int,
+    at_ms: int,
+    waits: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> tuple[Outlook, dict[str, Plan]]:
     """The plan made of what workers told, by address, and what the next one has to remember. Pure.
 
     While a worker is silent, nobody knows what waits at it: its pools keep at least the workers that were planned.
+    `waits` are the records in the log by pool and lane; they wake a pool that has no worker.
     """
     silent = census.silent(readings)
     pools, plans = {}, dict(before)
-    for name, told in sorted(census.pools(r for r in readings.values() if r is not None).items()):
-        lanes = census.lanes(told)
+    found = census.pools(r for r in readings.values() if r is not None)
+    for name in sorted(found.keys() | {pool for pool, _ in waits}):
+        told = found.get(name, [])
+        lanes = census.lanes(told, {lane: count for (pool, lane), count in waits.items() if pool == name})
         floor = max(least, before[name].workers if silent and name in before else 0)
         fleet = census.fleet(told, min(floor, most), most)
-        plan = plans[name] = planner.plan(before.get(name, Plan(fleet.workers)), lanes, fleet, now_ms)
+        plan = plans[name] = planner.plan(before.get(name, Plan(fleet.workers)), lanes, fleet, at_ms)
         demands = planner.demands(lanes, fleet)
         pools[name] = Pool(plan.workers, fleet.workers, planner.need(lanes, fleet), demands, plan.recent)
-    return Outlook(now_ms, pools, silent), plans
+    return Outlook(at_ms, pools, silent), plans
 
 
 async def ask(session: aiohttp.ClientSession, address: str) -> Reading | None:
@@ -119,7 +129,18 @@ def answer_with(latest: Callable[[], Outlook | None]) -> web.Application:
     return app
 
 
-async def serve(addresses: list[str], least: int, most: int, host: str, port: int, every_s: float) -> None:
+async def lag(bootstrap: str) -> dict[tuple[str, str], int]:
+    """What lies in the log; nothing, with a word about it, where Kafka is not given or does not answer."""
+    if not bootstrap:
+        return {}
+    try:
+        return await asyncio.to_thread(unattended.unfinished, bootstrap)
+    except KafkaException as error:
+        print(f"millrace: Kafka at {bootstrap} does not answer: {error}", file=sys.stderr)
+        return {}
+
+
+async def serve(addresses: list[str], kafka: str, least: int, most: int, host: str, port: int, every_s: float) -> None:
     """Ask and plan for ever, and answer GET /plan."""
     outlook: Outlook | None = None
     plans: dict[str, Plan] = {}
@@ -128,7 +149,8 @@ async def serve(addresses: list[str], least: int, most: int, host: str, port: in
     try:
         await web.TCPSite(runner, host, port).start()
         while True:
-            outlook, plans = look(await ask_all(addresses), plans, least, most, int(time.time() * 1_000))
+            told, waits = await asyncio.gather(ask_all(addresses), lag(kafka))
+            outlook, plans = look(told, plans, least, most, now_ms(), waits)
             await asyncio.sleep(every_s)
     finally:
         await runner.cleanup()
@@ -136,6 +158,7 @@ async def serve(addresses: list[str], least: int, most: int, host: str, port: in
 
 def main(
     addresses: Annotated[list[str], typer.Argument(help="host:port of each worker's signals")],
+    kafka: Annotated[str, typer.Option(help="host:port, to see what waits for a pool without workers")] = "",
     least: Annotated[int, typer.Option(help="workers of a pool, at least")] = 0,
     most: Annotated[int, typer.Option(help="workers of a pool, at most")] = 1_000,
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -147,9 +170,10 @@ def main(
     if least > most:
         raise typer.BadParameter("--least is more than --most")
     if port:
-        asyncio.run(serve(addresses, least, most, host, port, every_s))
+        asyncio.run(serve(addresses, kafka, least, most, host, port, every_s))
         return
-    outlook, _ = look(asyncio.run(ask_all(addresses)), {}, least, most, int(time.time() * 1_000))
+    told, waits = asyncio.run(ask_all(addresses)), asyncio.run(lag(kafka))
+    outlook, _ = look(told, {}, least, most, now_ms(), waits)
     if json:
         print(msgspec.json.format(msgspec.json.encode(outlook)).decode())
     else:

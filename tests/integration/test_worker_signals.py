@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker_world import Desk
 
 from schemas.wire import Codec
+from workers import unattended
 
 POOLS: dict[str, Any] = {
     "echo": {"engine": "echo", "concurrency": 8},
@@ -74,6 +77,17 @@ def test_what_waits_and_what_nobody_has_read_is_told(desk: Desk, url: str) -> No
     assert found["unread"] > 0, "the worker reads no further than its buffers and windows allow"
     assert 3_500_000 < found["slack_ms"] <= 3_600_000
     assert len(found["due"]) <= 33
+
+
+def test_the_planner_asks_the_worker_and_the_log(kafka: str, url: str) -> None:
+    """The command, as an operator runs it. 6,000 lines in an hour are nothing but a slot each while nothing is known."""
+    within(lambda: unattended.unfinished(kafka).get(("slow", "batch")) == LINES, "the log tells the same")
+    address = url.removeprefix("http://")
+    command = [sys.executable, "-m", "workers.plan", address, "--json", "--most", "5", "--kafka", kafka]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    slow = json.loads(done.stdout)["pools"]["slow"]
+    assert (slow["running"], slow["workers"], slow["demands"][0][:2]) == (1, 2, ["batch", "unmeasured"])
 
 
 def test_the_metrics_tell_what_was_done(desk: Desk, url: str) -> None:

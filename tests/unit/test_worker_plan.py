@@ -59,6 +59,14 @@ def test_nothing_to_do_ends_at_zero_but_not_while_somebody_is_silent() -> None:
     assert plans["p"].workers == 0
 
 
+def test_what_lies_in_the_log_wakes_a_pool_that_nobody_serves_and_no_other() -> None:
+    waits = {("p", "batch"): 500, ("q", "interactive"): 1, ("r", "batch"): 0}
+    outlook, _ = look({"a:1": reading("a")}, {}, 0, 10, 0, waits)
+    assert {name: pool.workers for name, pool in outlook.pools.items()} == {"p": 0, "q": 1, "r": 0}
+    asleep, _ = look({"a:1": reading("a", slots=0)}, {}, 0, 10, 0, waits)
+    assert asleep.pools["p"].workers == 1
+
+
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 5))
 def test_a_larger_backlog_never_plans_fewer(tokens: int, more: int, slots: int) -> None:
     def planned(total: int) -> int:
