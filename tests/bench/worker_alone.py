@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -18,5 +19,6 @@ async def codec(_url: str) -> Codec:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(main.SWITCH_S)
     uvloop.run(main.run(Addresses.of(os.environ), codec))

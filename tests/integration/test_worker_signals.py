@@ -80,7 +80,7 @@ def test_what_waits_and_what_nobody_has_read_is_told(desk: Desk, url: str) -> No
 
 
 def test_the_planner_asks_the_worker_and_the_log(kafka: str, url: str) -> None:
-    """The command, as an operator runs it. 6,000 lines in an hour are nothing but a slot each while nothing is known."""
+    """The command, as an operator runs it. While nothing was measured, each line wants a slot; a step doubles."""
     within(lambda: unattended.unfinished(kafka).get(("slow", "batch")) == LINES, "the log tells the same")
     address = url.removeprefix("http://")
     command = [sys.executable, "-m", "workers.plan", address, "--json", "--most", "5", "--kafka", kafka]
