@@ -16,7 +16,7 @@ Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
 Store = Literal["full", "masked", "none"]
-EngineKind = Literal["llama", "openai", "transformers", "echo"]
+EngineKind = Literal["llama", "openai", "transformers", "static", "echo"]
 Protection = Literal["full", "strict", "none"]
 EnginePriority = Literal["", "vllm", "sglang"]
 

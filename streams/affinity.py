@@ -10,13 +10,14 @@ even share; else the next one in the beginning's own order does, and keeps it to
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
 from schemas import topics
 from schemas.kafka import murmur2
+from schemas.records import Ledger
 
 WORK_PARTITIONS: Final = topics.work("any", topics.LANES[0]).partitions
 # About 128 tokens: reading less of a prompt again costs no more than a token or two of the answer.
@@ -24,12 +25,8 @@ LEAST_BYTES: Final = 512
 # Without long instructions, so much of the prompt must be alike: that of a conversation is, from turn to turn.
 HEAD_CHARS: Final = 1_024
 # Prompts that are alike so far differ late enough.
-MOST_CHARS: Final = 16_384
+MOST_CHARS: Final = 4_096
 INSTRUCTIONS: Final = frozenset({"system", "developer"})
-
-# Open work with a long beginning, by work topic: how much in each partition.
-Loads = Mapping[str, tuple[int, ...]]
-_NONE: Final = (0,) * WORK_PARTITIONS
 
 
 def prefix_of(tenant: str, body: dict[str, Any], size: int) -> int:
@@ -80,35 +77,51 @@ def _text(content: Any) -> str:
     return "".join(p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))
 
 
-def place(loads: Loads, topic: str, prefix: int, concurrency: int) -> int:
-    """The partition for one more request of this prefix. `concurrency` is the pool's."""
-    count = max(1, min(concurrency, WORK_PARTITIONS))
-    open_ = loads.get(topic, _NONE)
+class Loads:
+    """Open requests of one tenant that have a prefix, by work topic and partition. `changes` counts every change."""
+
+    def __init__(self, ledger: Ledger | None) -> None:
+        self._open = {load["topic"]: list(load["open"]) for load in (ledger["loads"] if ledger else ())}
+        self.changes = 0
+
+    def enter(self, topic: str, prefix: int, concurrency: int) -> int:
+        """Count one more request of this prefix in the partition that is returned. `concurrency` is the pool's."""
+        counts = self._open.get(topic)
+        if counts is None:
+            counts = self._open[topic] = [0] * WORK_PARTITIONS
+        partition = choose(counts, prefix, concurrency)
+        counts[partition] += 1
+        self.changes += 1
+        return partition
+
+    def leave(self, topic: str, partition: int) -> None:
+        """It is open there no more."""
+        counts = self._open[topic]
+        assert counts[partition] > 0, "a request left a partition that it had not entered"
+        counts[partition] -= 1
+        self.changes += 1
+        if not any(counts):
+            del self._open[topic]
+
+    def fields(self) -> dict[str, Any]:
+        """Its part of the Ledger record."""
+        return {"loads": [{"topic": topic, "open": counts} for topic, counts in sorted(self._open.items())]}
+
+
+def choose(counts: Sequence[int], prefix: int, concurrency: int) -> int:
+    """The partition for one more request of `prefix`, given how many are open in each."""
+    usable = min(concurrency, WORK_PARTITIONS)
     each, rest = divmod(concurrency, WORK_PARTITIONS)
-    # One more than an even share allows is not above it, so some partition always takes it.
-    even = -(-(sum(open_) + 1) * 5 // (4 * count))
-    step = 1 if prefix & 64 else count - 1
-    at = prefix % count
-    for _ in range(count - 1):
-        if open_[at] < max(even, each + (at < rest)):
-            return at
-        at = (at + step) % count
+    # Counted with the newcomer, so that a partition with an even share or less always takes it.
+    even = -(-(sum(counts) + 1) * 5 // (4 * usable))
+    at = prefix % usable
+    step = 1 if prefix & 64 else usable - 1
+    for _ in range(usable - 1):
+        open_ = counts[at]
+        if open_ < even or open_ < each + (at < rest):
+            break
+        at = (at + step) % usable
     return at
-
-
-def entered(loads: Loads, topic: str, partition: int) -> Loads:
-    """One more piece of work is open there."""
-    return {**loads, topic: _changed(loads.get(topic, _NONE), partition, 1)}
-
-
-def left(loads: Loads, topic: str, partition: int) -> Loads:
-    """It is open there no more."""
-    counts = _changed(loads[topic], partition, -1)
-    return {k: v for k, v in loads.items() if k != topic} | ({topic: counts} if any(counts) else {})
-
-
-def _changed(counts: tuple[int, ...], partition: int, by: int) -> tuple[int, ...]:
-    return (*counts[:partition], counts[partition] + by, *counts[partition + 1 :])
 
 
 def _keys() -> tuple[str, ...]:
@@ -127,4 +140,4 @@ KEYS: Final = _keys()
 
 def spread(request_id: str, concurrency: int) -> int:
     """The partition of what has no prefix: any that has a slot of the pool's concurrency."""
-    return zlib.crc32(request_id.encode()) % max(1, min(concurrency, WORK_PARTITIONS))
+    return zlib.crc32(request_id.encode()) % min(concurrency, WORK_PARTITIONS)

@@ -122,9 +122,12 @@ def _strings(holder: Any) -> Iterator[tuple[Any, Any]]:
 
 def validate(body: dict[str, Any], endpoint: str, model: Model) -> None:
     """Raises BodyError where no engine could answer it."""
+    messages = body.get("messages")
+    # Whatever the endpoint: what stands there is read as messages further on.
+    if messages is not None and not isinstance(messages, list):
+        raise BodyError("messages must be a list.", "messages")
     if endpoint == "/v1/chat/completions":
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
+        if not messages:
             raise BodyError("messages must be a non-empty list.", "messages")
         if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
             raise BodyError("every message must be an object with a role.", "messages")

@@ -34,6 +34,9 @@ CALM_MS: Final = 60_000
 BLAMED: Final = frozenset({"pool_unavailable", "pool_timeout", "internal_error"})
 # Too much work is not a fault: such a request has gone to the next pool by itself, and the pool goes on answering.
 BUSY: Final = "pool_busy"
+# Admission waited in vain for a worker to begin: a fault where the pool gave no sign of life all the while, else it had
+# too much to do.
+SILENT: Final = "pool_silent"
 
 
 class Circuit(NamedTuple):

@@ -48,6 +48,13 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     tenant.put_open(o)
 
 
+def sent_at(tenant: Tenant, o: Open) -> int:
+    """When a request that is due was sent to its pool, ms UTC, if the pool's patience is still what it was."""
+    assert tenant.policy is not None, "a request was sent under a policy"
+    pool = tenant.policy.document.pools.get(o["route"][o["step"]])
+    return o["due"] - START_GRACE_MS - (pool.first_token_timeout_ms if pool is not None else 0)
+
+
 def send_on(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     """Send the request to the next pool of its route."""
     leave(tenant, o)
@@ -56,18 +63,16 @@ def send_on(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
 
 
 def _enter(tenant: Tenant, o: Open, pool: Pool | None) -> int:
-    """Choose a partition among those of the pool's lane, and count the request there."""
     topic = work_topic(o["route"][o["step"]], o["lane"])
-    partition = affinity.place(tenant.loads, topic, o["prefix"], pool.concurrency if pool else 1)
-    tenant.loads = affinity.entered(tenant.loads, topic, partition)
+    partition = tenant.loads.enter(topic, o["prefix"], pool.concurrency if pool else 1)
     o["place"] = partition + 1
     return partition
 
 
 def leave(tenant: Tenant, o: Open) -> None:
-    """The request is in no partition any more."""
+    """The request waits and runs nowhere any more."""
     if o["place"]:
-        tenant.loads = affinity.left(tenant.loads, work_topic(o["route"][o["step"]], o["lane"]), o["place"] - 1)
+        tenant.loads.leave(work_topic(o["route"][o["step"]], o["lane"]), o["place"] - 1)
         o["place"] = 0
 
 

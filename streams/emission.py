@@ -10,6 +10,7 @@ import orjson
 from schemas import topics
 from schemas.config import Price
 from schemas.records import Completion, Open
+from streams.circuit import SILENT
 from streams.moderation import Moderator
 
 # What is put behind a request's id to name its copy for a shadow model.
@@ -97,6 +98,40 @@ def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: s
     reply = reply_record(tenant, key, v)
     out += [Emit(topic, key, "Reply", reply) for topic in o["reply_to"]]
     return out
+
+
+def given_up(tenant: str, o: Open, pool: str, since_ms: int, now_ms: int) -> Emit:
+    """A Completion of work that a pool was sent at `since_ms` and nobody began: for those who watch pools.
+
+    To admission it means nothing when it comes back: the request has gone on, and no token was spent. Seen twice after
+    a restore, it is the same attempt.
+    """
+    record: Completion = {
+        "tenant": tenant,
+        "request_id": o["request_id"],
+        "attempt": f"{o['request_id']}.{o['step']}.silent",
+        "step": o["step"],
+        "pool": pool,
+        "worker": "",
+        "engine": "",
+        "model_version": "",
+        "precision": "",
+        "outcome": "unavailable",
+        "http_status": 503,
+        "body": error_body("No worker of the pool began it in time.", "server_error", SILENT),
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "streamed": False,
+        "started_at": since_ms,
+        "first_token_at": now_ms,
+        "finished_at": now_ms,
+        "findings": [],
+        "model": o["model"],
+        "shadow_of": "",
+    }
+    return Emit(topics.JOURNAL, tenant, "Completion", record)
 
 
 def reply_record(tenant: str, request_id: str, v: Verdict) -> dict[str, Any]:

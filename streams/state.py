@@ -46,7 +46,7 @@ class Tenant:
         self.wake = ledger["wake"] if ledger else 0
         self.credited_micros = ledger["credited_micros"] if ledger else 0
         self.open_circuits = {c["pool"]: c["until"] for c in (ledger["open_circuits"] if ledger else ())}
-        self.loads: Loads = {x["topic"]: tuple(x["open"]) for x in (ledger["loads"] if ledger else ())}
+        self.loads = Loads(ledger)
         self._written = self._signature()
 
     # policy
@@ -117,15 +117,16 @@ class Tenant:
             "wake": self.wake,
             "credited_micros": self.credited_micros,
             "open_circuits": [{"pool": p, "until": at} for p, at in sorted(self.open_circuits.items())],
-            "loads": [{"topic": topic, "open": counts} for topic, counts in sorted(self.loads.items())],
+            **self.loads.fields(),
             **self.deferral.fields(),
             **self.answers.fields(),
         }
 
     def _signature(self) -> tuple[object, ...]:
         """Differs when the ledger's record does. Mappings are never changed in place."""
-        counters = (self.debt, self.wake, self.credited_micros, self.deferral.changes, self.answers.changes)
-        return self.accounts, self.open_circuits, self.loads, counters
+        changes = (self.loads.changes, self.deferral.changes, self.answers.changes)
+        counters = (self.debt, self.wake, self.credited_micros, *changes)
+        return self.accounts, self.open_circuits, counters
 
     def flush(self) -> list[int]:
         """Write what changed; returns moments added since the last flush, for which an engine sets timers."""

@@ -81,6 +81,8 @@ class Steering:
         self._trials: dict[str, _Trial] = {}
         self._sides: dict[str, list[tuple[str, Side]]] = {}
         self._next_ms = 0
+        # When an attempt of each pool ended last.
+        self._alive: dict[str, int] = {}
 
     def configure(self, document: ConfigDocument, published_ms: int, now_ms: int) -> list[Tell]:
         """Live by `document`, published at `published_ms`: what its new tenants, and all of its new pools, must know.
@@ -94,6 +96,7 @@ class Steering:
         fresh = {name for name, pool in document.pools.items() if pools.get(name) != pool}
         new = Circuit(since=now_ms, heard_from=now_ms)
         self.circuits = {name: new if name in fresh else self.circuits[name] for name in document.pools}
+        self._alive = {name: at for name, at in self._alive.items() if name in document.pools}
         started = self._watch(document, published_ms)
         for name in started:
             self.circuits[name], change = circuit.retry(self.circuits[name], now_ms)
@@ -140,8 +143,8 @@ class Steering:
             return tells
         known = self.circuits.get(e.pool)
         if known is not None:
-            result = circuit.result_of(e.outcome, e.code)
-            tells += self._changed(e.pool, *circuit.decide(known, result, at_ms - e.took_ms, at_ms), e.code)
+            decided = circuit.decide(known, self._result(e, at_ms), at_ms - e.took_ms, at_ms)
+            tells += self._changed(e.pool, *decided, e.code)
         if not e.shadow_of and e.step >= 0:
             for name, side in self._sides.get(e.model, ()):
                 trial = self._trials[name]
@@ -151,6 +154,13 @@ class Steering:
                 if isinstance(verdict, RollBack):
                     self.due_back.setdefault(name, verdict.why)
         return tells
+
+    def _result(self, e: Ended, at_ms: int) -> circuit.Result:
+        if e.code != circuit.SILENT:
+            self._alive[e.pool] = max(at_ms, self._alive.get(e.pool, 0))
+        elif self._alive.get(e.pool, 0) >= at_ms - e.took_ms:
+            return "neither"
+        return circuit.result_of(e.outcome, e.code)
 
     def hear(self, notice: Notice) -> None:
         """A Circuit record in the journal: our own come back, and are known already."""

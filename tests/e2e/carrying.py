@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -23,9 +24,11 @@ from tests.e2e.stack import Stack, eventually
 from tests.e2e.tail import Tail
 from tests.oracle import Evidence
 
-# More than two windows admit, so that some wait across one end of a minute whenever it comes.
-LINES = 2 * A_MINUTE + 10
+# Lines that are left when all that the minutes of a test admit have gone.
+REST = 10
 MINUTE_MS = 60_000
+# A stop follows the submission within this: lines that wait for the next minute still wait then.
+ROOM_MS = 30_000
 WORK = topics.work("slow", "batch").name
 CALLS = 6
 # Nine seconds on the pool `slow`: longer than a savepoint takes to be made, and within what a worker has to finish.
@@ -33,10 +36,11 @@ CALL_WORDS = 150
 
 
 class Carried:
-    """Batches that wait for quota, one for each tenant, and calls that run."""
+    """Batches that wait for quota, one for each tenant, and calls that run; the last lines go in minute `minutes`."""
 
-    def __init__(self, stack: Stack, tenants: Iterable[str]) -> None:
+    def __init__(self, stack: Stack, tenants: Iterable[str], minutes: int) -> None:
         self.stack = stack
+        self.lines = (minutes - 1) * A_MINUTE + REST
         self.tenants = tuple(tenants)
         self.tail = Tail(stack)
         self.batches: dict[str, Any] = {}
@@ -47,8 +51,9 @@ class Carried:
 
     def submit(self) -> None:
         """Submit the batches, and wait until each tenant has lines that run and lines that wait for the next minute."""
+        eventually(lambda: time.time() * 1_000 % MINUTE_MS < MINUTE_MS - ROOM_MS, 60, "a minute that lasts")
         for tenant in self.tenants:
-            texts = [f"{tenant} {i} is a line" for i in range(LINES)]
+            texts = [f"{tenant} {i} is a line" for i in range(self.lines)]
             self.batches[tenant] = submit(self.stack.client(tenant), texts, model="slow")
         for tenant in self.tenants:
             eventually(lambda t=tenant: self.waiting(t), 60, f"lines of {tenant} that wait for quota")
@@ -111,9 +116,9 @@ class Carried:
         for tenant, batch in self.batches.items():
             client = self.stack.client(tenant)
             batch = finished(client, batch, 240)
-            assert (batch.status, batch.request_counts.completed) == ("completed", LINES)
+            assert (batch.status, batch.request_counts.completed) == ("completed", self.lines)
             said = [x["response"]["body"]["choices"][0]["message"]["content"] for x in output(client, batch)]
-            assert said == [f"{tenant} {i} is a line" for i in range(LINES)]
+            assert said == [f"{tenant} {i} is a line" for i in range(self.lines)]
         wrong: list[str] = []
 
         def clean() -> bool:
@@ -132,6 +137,6 @@ class Carried:
             work = records(self.stack, WORK, {tenant})
             first = {r["request_id"]: r["admitted_at"] for r in work}
             admitted = Counter(at // MINUTE_MS for at in first.values())
-            assert sum(admitted.values()) == LINES and max(admitted.values()) <= A_MINUTE, admitted
+            assert sum(admitted.values()) == self.lines and max(admitted.values()) <= A_MINUTE, admitted
         self.tail.close()
         self._threads.shutdown()

@@ -13,6 +13,8 @@ CELL_CALLS = 12
 A_MINUTE, CARRIED = 25, 60
 CARRIERS = ("carried-0", "carried-1", "carried-2", "carried-3")
 UPGRADED = ("upgraded-0", "upgraded-1")
+# Tokens that a tenant whose batches are cancelled may spend in a month.
+PATIENCE = 10_000_000
 KEY_ENV = "E2E_UPSTREAM_KEY"
 
 
@@ -36,6 +38,9 @@ DOCUMENT: dict[str, Any] = {
         "wallet": tenant("wallet", limits=[{"on": "cost_micros", "per": "day", "max": 2_000}]),
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "crowd": tenant("crowd"),
+        "stuck": tenant("stuck"),
+        "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),
         "relayed": tenant("relayed"),
         "leaky": tenant("leaky"),
         "splitter": tenant("splitter"),
@@ -47,11 +52,16 @@ DOCUMENT: dict[str, Any] = {
     "pools": {
         "local": {"engine": "llama", "model": "smollm2-135m", "concurrency": 8},
         "echo": {"engine": "echo", "concurrency": 256},
+        "embed": {"engine": "static", "model": "wordllama-256", "concurrency": 4},
         "judge": {"engine": "echo", "concurrency": 16},
         # Nobody listens there.
         "dead": {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "concurrency": 4},
         # Slow enough that much is in flight whenever something is killed.
         "slow": {"engine": "echo", "concurrency": 24, "first_token_ms": 200, "token_ms": 60},
+        # One generation takes minutes and all there is.
+        "stuck": {"engine": "echo", "concurrency": 1, "token_ms": 1000, "first_token_timeout_ms": 2000},
+        # Slow and wide: hundreds of generations are in their middle at any moment.
+        "wide": {"engine": "echo", "concurrency": 300, "first_token_ms": 200, "token_ms": 200},
     },
     "models": {
         "smollm2-135m": {
@@ -62,6 +72,7 @@ DOCUMENT: dict[str, Any] = {
         },
         "echo": {"route": ["echo"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
         "echo-b": {"route": ["echo"]},
+        "wordllama-256": {"route": ["embed"], "embeds": True, "max_input_tokens": 512, "price": {"input": 1_000_000}},
         "ab": {
             "split": [{"model": "echo", "weight": 90, "cohort": "A"}, {"model": "echo-b", "weight": 10, "cohort": "B"}],
             "sticky": "user",
@@ -74,6 +85,8 @@ DOCUMENT: dict[str, Any] = {
         },
         "shadowed": {"route": ["echo"], "shadow": {"model": "echo-b"}},
         "slow": {"route": ["slow"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
+        "stuck": {"route": ["stuck", "echo"]},
+        "wide": {"route": ["wide"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
     },
     "aliases": {"default": "echo"},
     "rule_sets": {

@@ -64,18 +64,28 @@ class Tail:
         found = self.read()
         ids = {r["request_id"] for r, _ in found.of("Request") if mine(r)}
 
-        def kept(records: Iterable[Any]) -> list[Any]:
-            return [r for r in records if r["request_id"] in ids]
+        return part(found, lambda r: r.get("request_id") in ids)
 
-        return Evidence(
-            journal=[(name, r, at) for name, r, at in found.journal if r.get("request_id") in ids],
-            usage=kept(found.usage),
-            responses=kept(found.responses),
-            waste=kept(found.waste),
-            audit=kept(found.audit),
-            batch_results=kept(found.batch_results),
-            replies=kept(found.replies),
-        )
+    def of_tenant(self, tenant: str) -> Evidence:
+        """The part of what was read that belongs to a tenant: also to lines that were taken back before they came."""
+        return part(self.read(), lambda r: r.get("tenant") == tenant)
+
+
+def part(found: Evidence, mine: Callable[[Record], bool]) -> Evidence:
+    """The records for which `mine` holds."""
+
+    def kept(records: Iterable[Any]) -> list[Any]:
+        return [r for r in records if mine(r)]
+
+    return Evidence(
+        journal=[(name, r, at) for name, r, at in found.journal if mine(r)],
+        usage=kept(found.usage),
+        responses=kept(found.responses),
+        waste=kept(found.waste),
+        audit=kept(found.audit),
+        batch_results=kept(found.batch_results),
+        replies=kept(found.replies),
+    )
 
 
 PASSING = (

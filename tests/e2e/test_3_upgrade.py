@@ -37,7 +37,7 @@ def written(snapshot: Path, version: int, request_ids: set[str]) -> int:
 
 def test_requests_held_by_one_version_of_the_state_end_under_the_next(stack: Stack, tmp_path: Path):
     checkout, version = next_version(tmp_path / "next")
-    carried = Carried(stack, UPGRADED)
+    carried = Carried(stack, UPGRADED, minutes=2)
     half = CARRIED // 2
     assert carried.storm(half) == [half] * len(UPGRADED)
     carried.submit()

@@ -1,8 +1,9 @@
-"""A worker with an engine that ends its process at a marked prompt, as a fault in a native library would."""
+"""A worker with an engine that kills its process at a marked prompt, as a fault in a native library would."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 
 from workers import main
@@ -15,11 +16,11 @@ class Deadly(echo.Echo):
     """Echo, but for DEADLY."""
 
     async def generate(self, job: Job) -> AsyncIterator[Piece | Final]:
-        """As echo does; the process ends after the first word of what is marked."""
+        """As echo does; the process is killed after the first word of what is marked."""
         async for part in super().generate(job):
             yield part
             if echo.prompt(job)[0].startswith(DEADLY):
-                os._exit(139)
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -258,7 +258,9 @@ def test_a_call_ends_at_its_deadline(client: httpx.Client, admission: ScriptedAd
 
 def test_models_usage_and_metrics(client: httpx.Client, admission: ScriptedAdmission, parts: Parts) -> None:
     models = client.get("/v1/models").json()
-    assert [m["id"] for m in models["data"]] == ["echo", "smollm2-135m"]
+    assert [(m["id"], m["embeds"]) for m in models["data"]] == [
+        ("echo", False), ("smollm2-135m", False), ("wordllama-256", True)
+    ]  # fmt: skip
     assert set(models["data"][0]) == {"id", "object", "created", "owned_by", "embeds"}
     client.post(CHAT, json={"messages": HELLO})
     text = client.get("/metrics").text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +27,7 @@ class Supervised:
 
     def tend(self) -> None:
         if self.process.popen.poll() is not None:
-            assert self.process.popen.returncode == 139
+            assert self.process.popen.returncode == -signal.SIGKILL
             self.deaths += 1
             self.process.start()
 

@@ -55,13 +55,14 @@ class World:
         self.row = dict.fromkeys(self.state, 0)
         self.let_in = dict.fromkeys(self.state, 0)
         self.tries = dict.fromkeys(self.state, 0)
+        self.alive = dict.fromkeys(self.state, 0)
         self.taken_back: list[int] = []
         self.turn = False
         for s in self.steerings:
             self.tell(s.configure(self.live, self.published, self.now))
 
     def set(self, pool: str, state: str) -> None:
-        """well | dead | hung | half (at random) | turns (every second attempt fails) | slow | flaky"""
+        """well | dead | hung | gone (nobody serves it) | half (at random) | turns (one in two) | slow | flaky"""
         self.state[pool], self.tries[pool] = (state, self.now), 0
 
     def run(self, seconds: int, per_s: int = 20, *, only: str = "") -> None:
@@ -88,7 +89,7 @@ class World:
             step += 1
         outcome, code, took = self.fate(route[step])
         extra = self.random.random()
-        if extra < 0.05:  # what concerns neither pools nor canaries, or no canary
+        if extra < 0.05 and code != "pool_silent":  # what concerns neither pools nor canaries, or no canary
             outcome, code, took = self.random.choice(
                 [("invalid", "upstream_refused", 50), ("cancelled", "request_cancelled", 20),
                  ("unavailable", "pool_busy", 0) if model != "new" else ("expired", "request_timeout", 5)]
@@ -112,6 +113,8 @@ class World:
             return ("ok", "", 100) if self.turn else ("unavailable", "pool_unavailable", 100)
         if state == "dead" or (state == "half" and chance < 0.6) or (state == "flaky" and chance < 0.02):
             return "unavailable", "pool_unavailable", self.random.randrange(1, 30)
+        if state == "gone":
+            return "unavailable", "pool_silent", LONGEST_MS
         if state == "hung":
             return "unavailable", "pool_timeout", LONGEST_MS
         return "ok", "", took
@@ -126,6 +129,10 @@ class World:
                 self.row[e.pool] = 0
             elif e.code in ("pool_unavailable", "pool_timeout"):
                 self.row[e.pool] += 1
+            elif e.code == "pool_silent":
+                self.row[e.pool] += began > self.alive[e.pool]
+        if e.pool in self.alive and e.code != "pool_silent":
+            self.alive[e.pool] = self.now
         if e.outcome == "unavailable" and e.step >= 0 and not e.shadow_of:
             route = self.live.models[e.model].route
             if e.step + 1 < len(route):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from streams.dispatch import work_topic
 from streams.memory import MemoryEngine
+from streams.state import CODEC as STATE
+from streams.state import OPEN
 from tests.simulation.policies import TENANTS
 from tests.simulation.world import CODEC, World
 
@@ -105,3 +109,19 @@ def test_a_tenant_decides_the_same_whatever_others_there_are(seed):
         together = fork(world)
         together.advance(latest(world))
         assert state(alone)[tenant] == state(together)[tenant]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_counted_by_partition_is_what_is_open_there(seed):
+    engine, seen = fork(middle(seed)), 0
+    for name, stores in engine.stores.items():
+        places: Counter[tuple[str, int]] = Counter()
+        for data in stores.requests.values.values():
+            if data[:1] == OPEN:
+                o = STATE.decode("Open", data[1:])
+                if o["place"]:
+                    places[work_topic(o["route"][o["step"]], o["lane"]), o["place"] - 1] += 1
+        loads = engine.tenant(name).loads.fields()["loads"]
+        assert {(x["topic"], p): n for x in loads for p, n in enumerate(x["open"]) if n} == places
+        seen += len(places)
+    assert seen, "nothing with a long prompt is open: this shows nothing"

@@ -12,7 +12,7 @@ def outages(seed: int, controllers: int = 1) -> World:
     """Pools die in every way and come back; controllers die in between."""
     w = World(seed, controllers)
     w.run(70)
-    for i, how in enumerate(["dead", "hung", "turns", "flaky", "half"]):
+    for i, how in enumerate(["dead", "hung", "turns", "flaky", "half", "gone"]):
         pool = "p3" if i == 4 else "p1"
         w.set(pool, how)
         # What hung is mended while attempts of the trial still hang, in some of the runs.
@@ -22,8 +22,8 @@ def outages(seed: int, controllers: int = 1) -> World:
         if (seed + i) % 3 == 1:
             w.configure(document(("acme", "globex", f"newcomer-{i}")))
             w.check()
-        if how == "turns":
-            assert w.tries[pool] > 0, "a pool that is half broken was left in use"
+        if how in ("turns", "gone"):
+            assert w.tries[pool] > 0, f"a pool that is {how} was left in use"
         w.set(pool, "well")
         w.run(180)
     return w

@@ -158,11 +158,16 @@ def it_is_taken_back_again_and_again(m):
     m.setattr(steering, "_active", lambda d: [(n, x, x.canary) for n, x in d.models.items() if x.canary is not None])
 
 
+def silence_says_nothing(m):
+    real = circuit.result_of
+    m.setattr(circuit, "result_of", lambda outcome, code: "neither" if code == circuit.SILENT else real(outcome, code))
+
+
 CIRCUITS = [
     a_callers_mistake_counts, too_much_work_counts, a_row_is_never_broken, a_row_is_one_too_long, shares_do_not_count,
     an_open_circuit_is_never_tried, a_pause_never_grows, a_pause_grows_for_ever, any_end_closes_a_trial,
     attempts_of_the_outage_decide_the_trial, only_the_first_tenant_is_told, a_new_tenant_is_not_told,
-    what_was_told_is_not_heard, a_pool_that_closed_is_forgotten,
+    what_was_told_is_not_heard, a_pool_that_closed_is_forgotten, silence_says_nothing,
 ]  # fmt: skip
 CANARIES = [
     shadows_count, a_guards_verdict_counts, errors_do_not_count, what_another_pool_saved_is_well, time_does_not_count,

@@ -20,6 +20,8 @@ from tests.simulation.site import ROWS, EngineClass, Site
 from tests.unit.world import cancellation, credit, request
 
 TEXTS = ["one", "two words", "three words here", f"say {PHRASES[0]}", f"or {PHRASES[1]}", f"pay {CARD}", "x " * 30]
+# Before a text, in some requests: long enough to be worth one worker's cache.
+PROLOGUES = ["a" * 1_100, "b" * 1_100]
 RECENT = 200
 CODEC = Codec.offline()
 
@@ -73,6 +75,8 @@ class World:
         """Through one of two gateways, or a topic of the tenant's own."""
         self._count += 1
         chance, now = self.chance, self.journal.now_ms
+        if chance.random() < 0.2:
+            text = f"{chance.choice(PROLOGUES)} {text}"
         lane, gateway = chance.choice((("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", "")))
         r = request(
             text,

@@ -236,6 +236,16 @@ def test_a_pool_that_is_silent_is_followed_by_the_next_but_not_once_it_started()
     assert [(w["request_id"], w["pool"]) for w in e.read_work()] == [
         (a["request_id"], "p1"), (b["request_id"], "p1"), (a["request_id"], "p2"),
     ]  # fmt: skip
+    # Those who watch pools are told; to admission it is nothing when it comes back, however often.
+    (told,) = e.read("journal")
+    assert (told["request_id"], told["pool"], told["outcome"]) == (a["request_id"], "p1", "unavailable")
+    assert (told["started_at"], told["finished_at"]) == (T0, T0 + 62_000)
+    before = {topic: len(records) for topic, records in e.topics.items()}
+    for _ in range(2):
+        assert e.step("Completion", told, T0 + 63_000) == []
+    e.step("Completion", completion(a, step=1, pool="p2"), T0 + 63_001)
+    assert e.step("Completion", told, T0 + 63_002) == [] and rows(e)[a["request_id"]]["pool"] == "p2"
+    assert before["journal"] == len(e.topics["journal"]) and not e.read("waste")
 
 
 def test_a_clients_own_fault_is_not_tried_elsewhere():

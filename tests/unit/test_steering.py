@@ -7,11 +7,14 @@ import pytest
 
 from schemas import config, config_check
 from schemas.config import ConfigDocument
+from streams import circuit, emission
 from streams.steering import Ended, Steering, Tell, code_of, ended, rolled_back, same_trial
 from tests.simulation.steering_world import CONFIG, document
 
 T = 5_000_000
 DEAD = Ended("good", "", "p1", 0, "unavailable", "pool_unavailable", 1)
+PATIENCE_MS = 60_000
+SILENT = DEAD._replace(code=circuit.SILENT, took_ms=PATIENCE_MS)
 FAILED = Ended("new", "", "p3", 0, "failed", "answer_too_large", 1)
 
 
@@ -153,3 +156,30 @@ def test_the_answer_itself_is_not_kept() -> None:
     assert ended({**c, "started_at": 90, "finished_at": 100}) == Ended("m", "", "p", 0, "ok", "", 10)
     late: Any = {**c, "outcome": "failed", "started_at": 100, "finished_at": 90}
     assert ended(late) == Ended("m", "", "p", 0, "failed", "x", 0)
+
+
+def test_a_pool_that_nobody_serves_any_more_is_avoided() -> None:
+    s = steering()
+    assert s.complete(DEAD._replace(outcome="ok", code=""), T) == []
+    last = T + PATIENCE_MS
+    assert fail(s, SILENT, circuit.IN_A_ROW, last) == [], "what was sent first was sent while it was alive"
+    (tell,) = fail(s, SILENT, circuit.IN_A_ROW, last + 1)
+    assert (tell.pool, tell.is_open) == ("p1", True) and "pool_silent" in tell.what
+    on_trial = s.advance(last + 60_000)[0]
+    assert not on_trial.is_open
+    assert fail(s, SILENT, 9, last + 60_001) == [], "they were sent before the trial"
+    assert s.complete(SILENT, last + 60_000 + PATIENCE_MS)[0].is_open
+
+
+@pytest.mark.parametrize("end", [("ok", ""), ("unavailable", circuit.BUSY), ("cancelled", "request_cancelled")])
+def test_a_pool_that_has_too_much_to_do_is_not_silent(end: tuple[str, str]) -> None:
+    s = steering()
+    for i in range(100):
+        assert s.complete(DEAD._replace(outcome=end[0], code=end[1]), T + 1_000 * i) == []
+        assert fail(s, SILENT, 9, T + 1_000 * i + 1) == []
+
+
+def test_a_pool_is_silent_as_admission_says_it() -> None:
+    o: Any = {"request_id": "r", "step": 0, "model": "good"}
+    record: Any = emission.given_up("acme", o, "p1", T, T + PATIENCE_MS).record
+    assert ended(record) == SILENT

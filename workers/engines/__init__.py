@@ -14,6 +14,7 @@ from workers.outcome import Counts, unavailable
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
 
 
 @dataclass(slots=True)
@@ -122,4 +123,8 @@ def open_engine(setting: Setting) -> Engine:
         from workers.engines.openai import OpenAI
 
         return OpenAI(setting)
+    if setting.pool.engine == "static":
+        from workers.engines.static import Static
+
+        return Static(setting.pool)
     raise unavailable(f"This worker has no engine {setting.pool.engine!r}.")
