@@ -29,7 +29,9 @@ class Ends:
     """The offsets of the next records, by (topic, partition)."""
 
     def __init__(self, bootstrap: str, service: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "client.id": f"{service}-ends", **PATIENT})
+        self._settings = {"bootstrap.servers": bootstrap, "client.id": f"{service}-ends", **PATIENT}
+        # Made when somebody asks: a worker whose signals nobody reads has no use for one more client.
+        self._admin: AdminClient | None = None
         self._known: dict[Place, int] = {}
         self._asked = 0.0
 
@@ -42,6 +44,7 @@ class Ends:
         return {place: self._known[place] for place in wanted if place in self._known}
 
     async def _ask(self, wanted: list[Place]) -> None:
+        self._admin = self._admin or AdminClient(self._settings)
         try:
             latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
             asked = self._admin.list_offsets({TopicPartition(*p): latest for p in wanted}, request_timeout=ASK_S)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 
-import msgspec
-import pytest
-from aiohttp import ClientSession, web
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from streams.planner import Due, Fleet, Plan
 from workers import census
-from workers.plan import Outlook, answer_with, ask_all, look, table
+from workers.plan import look, table
 from workers.reading import DueReading, LaneReading, PoolReading, Reading
 
 BATCH = LaneReading(
@@ -74,39 +70,3 @@ def test_a_larger_backlog_never_plans_fewer(tokens: int, more: int, slots: int) 
         return look({"a:1": reading("a", slots=slots, batch=lane)}, {}, 0, 50, 0)[0].pools["p"].workers
 
     assert 1 <= planned(tokens) <= planned(tokens + more)
-
-
-def test_workers_are_asked_and_an_autoscaler_is_answered() -> None:
-    async def run() -> None:
-        told = reading("a", batch=BATCH)
-
-        async def signals(_request: web.Request) -> web.Response:
-            return web.Response(body=msgspec.json.encode(told))
-
-        app = web.Application()
-        app.router.add_get("/signals", signals)
-        latest: list[Outlook] = []
-        runners = [web.AppRunner(app), web.AppRunner(answer_with(lambda: latest[-1] if latest else None))]
-        ports = []
-        try:
-            for runner in runners:
-                await runner.setup()
-                site = web.TCPSite(runner, "127.0.0.1", 0)
-                await site.start()
-                ports.append(runner.addresses[0][1])
-            worker, nobody = f"127.0.0.1:{ports[0]}", "127.0.0.1:1"
-            found = await ask_all([worker, nobody])
-            assert found == {worker: told, nobody: None}
-            async with ClientSession() as session, session.get(f"http://127.0.0.1:{ports[1]}/plan") as answer:
-                assert answer.status == 503
-            latest.append(look(found, {}, 0, 10, 0)[0])
-            async with ClientSession() as session, session.get(f"http://127.0.0.1:{ports[1]}/plan") as answer:
-                plan = await answer.json()
-            assert plan["pools"]["p"]["need"] == pytest.approx(1.25)
-            assert plan["pools"]["p"]["workers"] == 2
-            assert plan["silent"] == [nobody]
-        finally:
-            for runner in runners:
-                await runner.cleanup()
-
-    asyncio.run(run())
