@@ -22,6 +22,8 @@ class Addresses:
     redis: str
     http_host: str
     http_port: int
+    # Where a worker tells its signals; 0 for nowhere.
+    signals_port: int
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Addresses:
@@ -38,4 +40,5 @@ class Addresses:
             redis=env["MILLRACE_REDIS"],
             http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
             http_port=int(env.get("MILLRACE_HTTP_PORT", "8080")),
+            signals_port=int(env.get("MILLRACE_SIGNALS_PORT", "0")),
         )

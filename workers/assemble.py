@@ -53,6 +53,11 @@ class Assembly:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
 
+    @property
+    def begun(self) -> bool:
+        """Whether any piece of a choice has come."""
+        return bool(self._choices)
+
     def add(self, chunk: dict[str, Any]) -> None:
         """Take a chunk, as moderated."""
         self._top.update({k: v for k, v in chunk.items() if k not in NOT_BODY and v is not None})

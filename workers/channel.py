@@ -65,6 +65,8 @@ class Channel:
 
     async def drained(self) -> None:
         """Wait until Kafka has every chunk, but not for ever."""
+        if not self._sequence:
+            return
         try:
             await asyncio.wait_for(self._flight.landed(), DRAIN_S)
         except (TimeoutError, KafkaException) as error:

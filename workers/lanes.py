@@ -79,6 +79,10 @@ class Lanes:
         elif lane not in self._backlogged and not self._lanes[lane].running:
             self._lanes[lane].credit.advance(now_ms, self.slots, 0, waiting=False)
 
+    def reserved(self, now_ms: int) -> int:
+        """Slots that are kept free for interactive work; none where running batch work can be stopped for it."""
+        return 0 if self.stops or self.protection != "full" else self.reserve.slots(self.slots, now_ms)
+
     def first_token(self, waited_ms: float, now_ms: int) -> None:
         """Note that an interactive request's first token came so long after it arrived."""
         self.reserve.first_token(waited_ms, now_ms, beside=any(lane.running for lane in self._others.values()))

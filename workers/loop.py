@@ -58,6 +58,7 @@ class Loop:
         work, seen = item.work, item.seen
         attempt = item.attempt = item.attempt or self._attempt(work)
         engine: tuple[str, str, str] = (station.setting.pool.engine, "", "")
+        ran = item.stops > 0
         try:
             try:
                 # 2. Refuse.
@@ -69,6 +70,7 @@ class Loop:
                     found: Ending | None = self._refused(refusal, seen)
                 else:
                     # 3. Run.  4. Moderate.
+                    ran = True
                     found, engine = await self._answer(item, station, attempt)
                 if found is None:
                     return False
@@ -91,6 +93,7 @@ class Loop:
             await self._outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
             # 7. Finish.
             self._docket.settle(item, now_ms())
+            station.signals.ended(item, record, ending.fault, ran=ran, slots=station.lanes.slots)
             return True
         finally:
             await self._quarantine.leave(item)

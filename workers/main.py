@@ -15,6 +15,8 @@ import uvloop
 from schemas import registry
 from schemas.addresses import Addresses
 from schemas.wire import Codec
+from workers.endpoint import Endpoint
+from workers.ends import Ends
 from workers.follow import Follower
 from workers.intake import Intake
 from workers.outbox import Outbox
@@ -45,6 +47,8 @@ async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> 
     worker = Worker(addresses.service, codec, outbox, float(os.environ.get("MILLRACE_DRAIN_S", DRAIN_S)))
     follower = Follower(addresses.kafka, addresses.service, codec, worker.configure, worker.cancel)
     follower.start()
+    endpoint = Endpoint(worker, Ends(addresses.kafka, addresses.service))
+    await endpoint.open(addresses.http_host, addresses.signals_port)
     clock = asyncio.create_task(worker.membership.tend_always())
     stopped = asyncio.create_task(stopping.wait())
     log.info("%s is up", addresses.service)
@@ -65,6 +69,7 @@ async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> 
         clock.cancel()
         stopped.cancel()
         await worker.drain()
+        await endpoint.close()
         await follower.close()
         await outbox.close(FLUSH_S)
         log.info("%s has left", addresses.service)

@@ -49,7 +49,7 @@ class Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of an attempt, moderated. `first_token_at` in ms UTC, 0 when no token appeared."""
+    """The end of an attempt, moderated. `first_token_at` in ms UTC, 0 when no token appeared; `fault` is a code."""
 
     outcome: Outcome
     http_status: int
@@ -58,6 +58,7 @@ class Ending:
     streamed: bool = False
     first_token_at: int = 0
     findings: tuple[Finding, ...] = ()
+    fault: str = ""
 
 
 def invalid(message: str, code: str, http_status: int = 400) -> Fault:
@@ -97,7 +98,7 @@ def refused(refusal: Refusal, counts: Counts = NO_TOKENS, *, streamed: bool = Fa
         outcome, status = "interrupted", 502
     kind = "invalid_request_error" if outcome == "invalid" else "server_error"
     body = refusal.body or error_body(refusal.message, kind, refusal.code)
-    return Ending(outcome, status, body, counts, streamed, first_token_at)
+    return Ending(outcome, status, body, counts, streamed, first_token_at, fault=refusal.code)
 
 
 def blocked(message: str, request_id: str, counts: Counts, **rest: Any) -> Ending:

@@ -15,6 +15,7 @@ from workers.engines import Engine, Setting, can_stop, open_engine
 from workers.item import Item
 from workers.lanes import Lanes
 from workers.outcome import Fault
+from workers.signals import Signals
 from workers.turns import Claim, Turns
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Station:
         self.partitions: frozenset[int] = frozenset()
         self.lanes = Lanes(0, setting.pool.protection, stops=can_stop(setting.pool))
         self.buffers = _buffers(setting)
+        self.signals = Signals()
         # Batch work that runs, and tokens computed again because of pauses.
         self.batch: dict[Item, None] = {}
         self.repeated_tokens = 0
@@ -95,6 +97,8 @@ class Station:
         """Give the slot back; not `ended` is what was stopped."""
         lane, seen = item.work["lane"], item.seen
         self.batch.pop(item, None)
+        if not ended:
+            self.signals.stopped(lane)
         self.lanes.finish(lane, charge_ms, took_ms, now_ms, whole=ended and not item.stops)
         self.repeated_tokens += seen.repeated
         seen.repeated = 0

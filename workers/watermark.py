@@ -62,6 +62,14 @@ class Watermark:
         self.dirty = True
         self._advance()
 
+    def unread(self, end: int) -> int:
+        """Records from here to the log's `end` that were not read yet."""
+        return max(0, end - self._next)
+
+    def unfinished(self, end: int) -> int:
+        """Records from here to the log's `end` that are not finished, read or not."""
+        return max(end, self._next) - self.low - len(self._finished)
+
     def start(self, offset: int) -> None:
         """Note that `offset`, a suspect, is about to run; it may once that is committed."""
         self.suspicion.start(offset)

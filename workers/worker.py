@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import Message
 
 from schemas.wire import Codec, WireError
-from workers import dead
+from workers import dead, reading
 from workers.clock import now_ms
 from workers.docket import Docket
 from workers.follow import Live
@@ -18,8 +19,9 @@ from workers.item import Item
 from workers.loop import Loop
 from workers.membership import Membership
 from workers.outbox import Outbox
-from workers.partitions import Partitions, pool_and_lane
+from workers.partitions import Partitions, Place, pool_and_lane
 from workers.quarantine import Quarantine
+from workers.reading import Reading
 from workers.station import Station, settings
 from workers.watermark import Watermark
 
@@ -35,7 +37,7 @@ class Worker:
     """One process' part of all pools. Runs in the event loop; reads nothing until an intake is attached."""
 
     def __init__(self, service: str, codec: Codec, outbox: Outbox, drain_s: float = DRAIN_S) -> None:
-        self._drain_s = drain_s
+        self._service, self._drain_s = service, drain_s
         self.stations: dict[str, Station] = {}
         self._partitions = Partitions(uuid.uuid4().hex[:8])
         self._docket = Docket(codec)
@@ -174,6 +176,15 @@ class Worker:
             self.stations.pop(name).retire()
         self.membership.configured()
         log.info("configuration %s: pools %s", live.document.version, ", ".join(sorted(wanted)) or "none")
+
+    @property
+    def places(self) -> list[Place]:
+        """The partitions that are ours."""
+        return list(self._partitions)
+
+    def reading(self, ends: Mapping[Place, int]) -> Reading:
+        """How it stands with everything; `ends` are those of the logs of our partitions."""
+        return reading.take(self._service, self.stations, self._docket.open.values(), self._partitions, ends, now_ms())
 
     async def drain(self) -> None:
         """Start nothing more, give up batch work, finish what callers wait for, commit, leave.

@@ -39,6 +39,10 @@ def _module(name: str) -> Command:
     return lambda settings: [str(settings.venv / "bin" / "python"), "-m", name]
 
 
+def _signals(worker: str) -> Environment:
+    return lambda settings: {"MILLRACE_SIGNALS_PORT": str(settings.ports()[f"HTTP signals of {worker}"])}
+
+
 SECOND: Final = "taskmanager-2"
 WORKERS: Final = ("worker-1", "worker-2")
 PARTS: Final = (
@@ -75,7 +79,10 @@ OURS: Final = (
     Service("controller", _module("ingest.controller")),
     Service("batcher", _module("ingest.batcher")),
     # A worker finishes what it runs within 20 s.
-    *(Service(name, _module("workers.main"), stop_s=25) for name in WORKERS),
+    *(
+        Service(name, _module("workers.main"), (f"HTTP signals of {name}",), environment=_signals(name), stop_s=25)
+        for name in WORKERS
+    ),
     Service("live", _module("streams.live")),
     # Brings the Flink jobs back after a JobManager died: a lone JobManager remembers nothing.
     Service("jobs", _module("infra.local.jobs"), prepare=flink.fresh("flink-client")),

@@ -98,8 +98,11 @@ class Settings:
             "FLINK data of taskmanager-2": flink + 77,
             "FLINK metrics of the taskmanager-2": flink + 78,
         }
+        http = self.port("HTTP")
         return {
             **{name: self.port(name) for name in NAMES},
+            "HTTP signals of worker-1": http + 30,
+            "HTTP signals of worker-2": http + 31,
             "KAFKA controller": self.port("KAFKA") + 50,
             "KAFKA inside": self.port("KAFKA") + 51,
             "REGISTRY management": self.port("REGISTRY") + 60,

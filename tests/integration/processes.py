@@ -12,10 +12,10 @@ from parts import Parts
 class Process:
     """One process of ours; its output lies in `log`."""
 
-    def __init__(self, parts: Parts, service: str, module: str) -> None:
+    def __init__(self, parts: Parts, service: str, module: str, environment: dict[str, str] | None = None) -> None:
         self.log = parts.settings.home / f"{service}.log"
         self._command = [sys.executable, "-m", module]
-        self._environment = parts.environment(service)
+        self._environment = {**parts.environment(service), **(environment or {})}
         self.start()
 
     def start(self) -> None:

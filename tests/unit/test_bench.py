@@ -4,7 +4,7 @@ import pytest
 
 from schemas.wire import Codec
 from streams.memory import MemoryEngine
-from tests.bench import admission, alone, batch, cpu, latency, meter
+from tests.bench import admission, alone, batch, cpu, latency, meter, worker
 from tests.bench.driver import Load, percentile
 from tests.bench.report import Result, Row, Unmeasured, aligned, document, markdown
 
@@ -69,3 +69,11 @@ def test_admission_answers_the_load_with_every_output() -> None:
     for topic in (*admission.ROWS, *(topic.name for topic in admission.TOPICS)):
         assert len(engine.read(topic)) == 3, topic
     assert Codec.offline().encode("Policy", admission.policy(closed=True))
+
+
+def test_a_workers_cpu_is_shared_by_its_requests_and_processes_are_compared_with_one() -> None:
+    runs = {1: worker.Run(20_000, 10.0, 7.0), 2: worker.Run(20_000, 8.0, 9.0)}
+    found = worker.result(runs)
+    assert [row.value for row in found.rows] == [pytest.approx(0.35), 2_000, 2_500]
+    assert found.rows[0].met
+    assert "1.25 times one process, 0.45 ms of CPU" in found.rows[2].note

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.planner import WINDOW_MS, Due, Fleet, Lane, Plan, need, plan
+from streams.planner import UTILISATION, WINDOW_MS, Demand, Due, Fleet, Lane, Plan, demands, need, plan
 
 FLEET = Fleet(workers=4, slots=8, tokens_per_s=100)
 DUES = st.lists(st.builds(Due, st.integers(-10_000, 10**7), st.integers(0, 10**6)), max_size=5).map(tuple)
@@ -19,6 +19,7 @@ LANE = st.builds(
     oldest_age_ms=st.integers(0, 10**6),
     due=DUES,
     busy=st.integers(0, 500),
+    reserved=st.integers(0, 100),
 )
 LANES = st.dictionaries(st.sampled_from(["interactive", "standard", "batch"]), LANE)
 FLEETS = st.builds(
@@ -72,6 +73,7 @@ def test_more_work_never_needs_fewer_workers(lanes: dict[str, Lane], fleet: Flee
         lane.oldest_age_ms + more.oldest_age_ms,
         lane.due + more.due,
         lane.busy + more.busy,
+        lane.reserved + more.reserved,
     )
     larger = {**lanes, name: grown}
     assert need(larger, fleet) >= need(lanes, fleet) - 1e-6
@@ -138,3 +140,57 @@ def test_an_empty_pool_goes_to_its_least_and_wakes_for_one_piece() -> None:
     assert plan(Plan(1), {}, replace(FLEET, workers=1), 0).workers == 0
     assert plan(Plan(1), {}, replace(FLEET, workers=1, least=1), 0).workers == 1
     assert plan(Plan(0), {"batch": Lane(waiting=1, tokens=1)}, replace(FLEET, workers=0), 0).workers == 1
+
+
+@given(LANES, FLEETS)
+def test_the_reasons_add_up_to_the_need(lanes: dict[str, Lane], fleet: Fleet) -> None:
+    assert sum(d.workers for d in demands(lanes, fleet)) == need(lanes, fleet)
+    assert all(d.workers > 0 and d.lane in lanes for d in demands(lanes, fleet))
+
+
+def test_the_reason_names_the_lane_and_the_steepest_deadline() -> None:
+    lanes = {
+        "interactive": Lane(busy=8, reserved=10),
+        "standard": Lane(waiting=1, tokens=3_000, oldest_age_ms=10_000),
+        "batch": Lane(waiting=2, tokens=80_000, due=(Due(10**6, 60_000), Due(10**5, 20_000))),
+    }
+    assert demands(lanes, FLEET) == (
+        Demand("interactive", "running", 10 / (8 * UTILISATION)),
+        Demand("standard", "waiting", 1.5, 20_000),
+        Demand("batch", "deadline", 2.5, 100_000),
+    )
+
+
+@given(LANES, FLEETS, st.lists(st.integers(1, WINDOW_MS), max_size=20))
+def test_the_fleet_settles_at_no_less_than_the_reserve_needs(
+    lanes: dict[str, Lane], fleet: Fleet, pauses: list[int]
+) -> None:
+    """Whatever the other lanes do, from any size: it may take steps to get there, but never goes below once there."""
+    reserve = Lane(reserved=fleet.slots)
+    before, now_ms, there = Plan(fleet.workers), 0, False
+    for number, pause_ms in enumerate([*pauses, *[WINDOW_MS] * 8]):
+        now_ms += pause_ms
+        found = {**(lanes if number % 2 else {}), "interactive": reserve}
+        before = plan(before, found, fleet, now_ms)
+        fleet = replace(fleet, workers=before.workers)
+        floor = min(2, fleet.most)  # One worker's slots, at four fifths: two workers.
+        assert before.workers >= floor or not there
+        there = there or before.workers >= floor
+    assert there
+
+
+@given(LANES, FLEETS)
+def test_nothing_goes_to_zero_while_something_waits_or_runs_and_all_does_when_nothing_did(
+    lanes: dict[str, Lane], fleet: Fleet
+) -> None:
+    fleet = replace(fleet, least=0)
+    before, now_ms = Plan(fleet.workers), 0
+    for _ in range(8):
+        before = plan(before, lanes, fleet, now_ms)
+        fleet, now_ms = replace(fleet, workers=before.workers), now_ms + WINDOW_MS + 1
+        if any(lane.waiting or lane.busy for lane in lanes.values()):
+            assert before.workers >= 1
+    for _ in range(12):
+        before = plan(before, {}, fleet, now_ms)
+        fleet, now_ms = replace(fleet, workers=before.workers), now_ms + WINDOW_MS + 1
+    assert before.workers == 0
