@@ -13,6 +13,8 @@ from infra.local.settings import CHECKOUT, Trouble
 
 Usage = namedtuple("Usage", "total used free")
 
+GPU_LOCK = CHECKOUT / "requirements-gpu.lock"
+
 
 def name(requirement: str) -> str:
     """Normalised name of a requirement such as `Faust_streaming[x]==1`."""
@@ -26,13 +28,13 @@ def wanted() -> set[str]:
     return {name(line) for line in lines if line and not line.startswith("#")}
 
 
-def locked() -> dict[str, str]:
-    found = re.findall(r"^([a-z0-9.-]+)==(\S+)", install.LOCK.read_text(), re.MULTILINE)
+def locked(lock: Path = install.LOCK) -> dict[str, str]:
+    found = re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(), re.MULTILINE)
     return {name(package): version for package, version in found}
 
 
-def test_the_lock_names_no_host() -> None:
-    assert "://" not in install.LOCK.read_text()
+def test_the_locks_name_no_host() -> None:
+    assert "://" not in install.LOCK.read_text() + GPU_LOCK.read_text()
 
 
 def test_the_lock_holds_what_is_wanted() -> None:
@@ -41,8 +43,10 @@ def test_the_lock_holds_what_is_wanted() -> None:
 
 def test_what_the_extras_of_a_production_image_need_is_in_the_lock() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    extras = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
-    assert {name(requirement) for requirement in extras} - {"millrace"} <= set(locked())
+    extras = project["optional-dependencies"]
+    assert {name(requirement) for requirement in extras.pop("gpu")} <= set(locked(GPU_LOCK))
+    needed = [*project["dependencies"], *(requirement for extra in extras.values() for requirement in extra)]
+    assert {name(requirement) for requirement in needed} - {"millrace"} <= set(locked())
 
 
 def test_the_jars_fit_the_flink_of_the_lock() -> None:
