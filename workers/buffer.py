@@ -70,6 +70,11 @@ class Buffer(Generic[T]):
     def __len__(self) -> int:
         return len(self._front) + len(self._order)
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the next item was put back."""
+        return bool(self._front)
+
     def put(self, item: T, size_bytes: int) -> None:
         """Take an item in, also what was already on its way when reading paused."""
         self._order.add((item, size_bytes))

@@ -3,7 +3,8 @@
 Strict priority starves batch, earliest deadline ruins interactive; guaranteed shares keep both. While interactive
 callers are there (workers/presence.py) the others have what they are owed (workers/credit.py): such a lane goes first,
 up to its guaranteed slots. Beyond that, an engine whose work can be stopped is left to the interactive callers alone,
-and what harvests it is stopped; on another one, a reserve of slots is kept free (workers/reserve.py).
+and what harvests it is stopped; on another one, a reserve of slots is kept free (workers/reserve.py). In a gap between
+two calls one stopped piece of work goes on: it has no prompt to be read, so the next call waits for one small step.
 
 While they are away the others share it all, by stride scheduling (Waldspurger 1995) over slot time: each lane has a
 virtual time that grows by the slot time it used divided by its share, and the lane furthest behind goes first. A lane
@@ -83,8 +84,15 @@ class Lanes:
         """Whether interactive callers are there."""
         return FIRST in waiting or self._lanes[FIRST].running > 0 or now_ms < self.presence.until()
 
-    def choose(self, waiting: Collection[str], now_ms: int) -> str | None:
-        """The lane, among those with work waiting, whose next request shall start now; None if none may."""
+    def _in_gap(self, waiting: Collection[str], now_ms: int) -> bool:
+        """Whether interactive callers, who are there, have nothing that runs or waits just now."""
+        return FIRST not in waiting and not self._lanes[FIRST].running and now_ms >= self.presence.soon()
+
+    def choose(self, waiting: Collection[str], now_ms: int, *, resumes: bool = False) -> str | None:
+        """The lane, among those with work waiting, whose next request shall start now; None if none may.
+
+        `resumes` says that the next one of batch was stopped, and goes on.
+        """
         self._note_backlog(waiting)
         free = self.slots - self.running
         if free <= 0 or not waiting:
@@ -99,7 +107,10 @@ class Lanes:
             owed = [name for name in others if self._owed(name)]
             if owed:
                 return max(owed, key=lambda name: self._lanes[name].credit.level_ms / self._lanes[name].share)
-        if first is not None or (present and self.stops):
+        if first is None and present and self.stops:
+            alone = resumes and not self._lanes["batch"].running and self._in_gap(waiting, now_ms)
+            return "batch" if alone else None
+        if first is not None:
             return first
         if not self.stops and free <= self.reserve.slots(self.slots, now_ms):
             # The reserve never takes a lane's own share away, or a saturated interactive lane would starve it.
@@ -136,7 +147,8 @@ class Lanes:
         if not self.present(waiting, now_ms):
             return 0
         self._advance(waiting, now_ms)
-        return max(0, batch.running - (self._guaranteed("batch") if batch.credit.level_ms > 0 else 0))
+        owed = self._guaranteed("batch") if batch.credit.level_ms > 0 else 0
+        return max(0, batch.running - max(owed, int(self._in_gap(waiting, now_ms))))
 
     def again_ms(self, waiting: Collection[str], now_ms: int) -> int | None:
         """In how many ms to choose again, even if nothing comes or ends; None for never."""
@@ -154,6 +166,7 @@ class Lanes:
             times.append(batch.credit.in_ms(0.0, self.slots, batch.running))
         if FIRST not in waiting and not self._lanes[FIRST].running:
             times.append(self.presence.until() - now_ms)
+            times += [self.presence.soon() - now_ms] if now_ms < self.presence.soon() else []
         return max(1, min((t for t in times if t is not None), default=AGAIN_MS))
 
     def _when(self, name: str) -> int | None:

@@ -19,7 +19,7 @@ from schemas import topics
 from schemas.records import DeadLetter, Work
 from schemas.wire import Codec
 from workers import dead, outcome
-from workers.answer import answer
+from workers.answer import Progress, answer
 from workers.cancellations import Cancellations
 from workers.channel import Channel
 from workers.clock import now_ms
@@ -65,22 +65,19 @@ class Loop:
                 if refusal is None:
                     await self._quarantine.enter(item)
                     refusal = self.refusal(item, now_ms()) or await self._poison(item)
-                found: Ending | None
                 if refusal is not None:
-                    found = outcome.refused(
-                        refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at
-                    )
+                    found: Ending | None = self._refused(refusal, seen)
                 else:
                     # 3. Run.  4. Moderate.
                     found, engine = await self._answer(item, station, attempt)
-                    if found is None:
-                        return False
+                if found is None:
+                    return False
                 ending = found
                 # 5. Drain.
                 await attempt.channel.drained()
             except Exception:  # A fault of ours must not leave work without an end: its partition would stand still.
                 log.exception("%s: an attempt at %s broke", work["pool"], work["request_id"])
-                ending = outcome.refused(BROKEN, seen.counts, streamed=seen.streamed)
+                ending = self._refused(BROKEN, seen)
             # 6. Complete.
             record = outcome.completion(
                 work,
@@ -98,6 +95,9 @@ class Loop:
         finally:
             await self._quarantine.leave(item)
 
+    def _refused(self, refusal: Refusal, seen: Progress) -> Ending:
+        return outcome.refused(refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at)
+
     def _attempt(self, work: Work) -> Attempt:
         name = uuid.uuid4().hex
         return Attempt(name, now_ms(), Channel(self._outbox, self._codec, work, name, self._service))
@@ -109,11 +109,11 @@ class Loop:
         try:
             engine = station.lease()
         except Fault as fault:
-            return outcome.refused(fault.refusal), (pool.engine, "", "")
+            return self._refused(fault.refusal, seen), (pool.engine, "", "")
         try:
             if attempt.screen is None or seen.continuation is None or engine is not attempt.engine:
                 if seen.streamed:
-                    return outcome.refused(REPLACED, seen.counts, streamed=True), (engine.kind, "", "")
+                    return self._refused(REPLACED, seen), (engine.kind, "", "")
                 seen.begin_anew()
                 attempt.engine, attempt.screen = engine, Screen(await self.rules.find(work["rules"]), engine.secret)
             item.stoppable = True

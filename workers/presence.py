@@ -42,6 +42,10 @@ class Presence:
         if not running:
             self._quiet_since = now_ms
 
+    def soon(self) -> int:
+        """When even the shortest hold-off ends."""
+        return self._last + LEAST_MS
+
     def until(self) -> int:
         """When the hold-off ends if nothing runs, waits, or comes."""
         if self._hold_off_ms is None:

@@ -80,6 +80,10 @@ class Station:
         """Lanes with something to start."""
         return [lane for lane, buffer in self.buffers.items() if buffer]
 
+    def choose(self, now_ms: int) -> str | None:
+        """The lane that starts next; None if none may."""
+        return self.lanes.choose(self.waiting(), now_ms, resumes=self.buffers["batch"].resumes)
+
     def start(self, item: Item, now_ms: int) -> float:
         """Take a slot; the charge for it, to be given back to `finish`."""
         lane = item.work["lane"]
@@ -97,14 +101,19 @@ class Station:
         if lane == "interactive" and seen.first_token_at:
             self.lanes.first_token(seen.first_token_at - item.arrived_at, now_ms)
 
-    def pause_surplus(self, now_ms: int) -> None:
-        """Have batch work pause that is in the way of interactive callers, the least advanced first."""
+    def pause_surplus(self, now_ms: int) -> bool:
+        """Have batch work pause that is in the way of interactive callers, the least advanced first.
+
+        Returns whether to do so again in a moment: some of it has only just begun.
+        """
         surplus = self.lanes.surplus(self.waiting(), now_ms)
         if surplus:
             surplus = max(0, surplus - sum(item.seen.pausing for item in self.batch))
             patient = sorted((i for i in self.batch if i.patient), key=lambda i: i.seen.counts.output_tokens)
             for item in patient[:surplus]:
                 item.pause()
+            return surplus > len(patient) and any(not (i.stoppable or i.seen.pausing) for i in self.batch)
+        return False
 
     def lease(self) -> Engine:
         """The engine, for one job; give it back with `release`. Raises Fault if it cannot be opened."""

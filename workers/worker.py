@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # What is in flight gets this long at the end, unless the environment says otherwise; a spot machine's notice is 120 s.
 DRAIN_S: Final = 20.0
+# Work that has only just begun cannot pause yet; it is asked again after this.
+MOMENT_S: Final = 0.02
 
 
 class Worker:
@@ -79,10 +81,10 @@ class Worker:
     def _start(self, station: Station) -> None:
         """Pause what is in the way, and start what the lanes choose until slots or work run out."""
         now = now_ms()
-        if station.batch and not self._ending:
-            station.pause_surplus(now)
+        if station.batch and not self._ending and station.pause_surplus(now):
+            self._wake(station, MOMENT_S)
         while not self._ending:
-            lane = station.lanes.choose(station.waiting(), now)
+            lane = station.choose(now)
             if lane is None:
                 break
             item = station.buffers[lane].take()
@@ -120,6 +122,7 @@ class Worker:
                 station.finish(item, charge_ms, now_ms() - started, now_ms(), ended=ended)
             if ended or self._ending or not self._partitions.holds(mark for mark, _ in item.marks):
                 self._docket.leave(item)
+                station.repeated_tokens += 0 if ended else item.seen.spent  # Whoever runs it next begins anew.
             else:
                 self._put_back(item, station)
             self._start(station)

@@ -1,4 +1,4 @@
-"""The benchmarks the README quotes: `make bench`, or `python -m tests.bench admission latency cpu batch`.
+"""The benchmarks the README quotes: `make bench`, or `python -m tests.bench admission latency cpu batch prefix`.
 
 They run against the stack that is up, change nothing in its configuration, and send bounded loads over the loopback
 interface. A target that is missed is reported, not an error; what could not be measured is.
@@ -18,7 +18,7 @@ from typing import Any, Final
 import openai
 from confluent_kafka import KafkaException
 
-from tests.bench import admission, answers, batch, cpu, latency, log, meter, waves
+from tests.bench import admission, answers, batch, cpu, latency, log, meter, prefix, waves
 from tests.bench.driver import Stack, find, loads, say
 from tests.bench.report import Result, Row, Unmeasured, aligned, document, machine, markdown
 
@@ -31,6 +31,7 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "cpu": cpu.measure,
     "batch": batch.measure,
     "waves": waves.measure,
+    "prefix": prefix.measure,
 }
 LIMIT_S: Final = 240.0
 LIMITS_S: Final = {"answers": answers.LIMIT_S, "batch": batch.LIMIT_S, "waves": waves.LIMIT_S}

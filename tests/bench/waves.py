@@ -11,6 +11,7 @@ The configuration is changed for the time of the benchmark (tenants of its own, 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -32,11 +33,11 @@ MODEL: Final = "smollm2-135m"
 BATCHES: Final = 3
 PER_SECOND: Final = 4.0
 TOKENS: Final = 8
-BURST_S: Final = 20.0
-PAUSE_S: Final = 8.0
-# Bursts in each block, and turns of all blocks: interactive samples are turns x bursts x 20 s x 4/s for each.
+BURST_S: Final = 25.0
+PAUSE_S: Final = 16.0
+# Bursts in each block, and turns of all blocks: so many times 25 s x 4/s interactive calls for each arrangement.
 BURSTS: Final = 2
-TURNS: Final = 5
+TURNS: Final = int(os.environ.get("MILLRACE_BENCH_TURNS", "5"))
 LINES: Final = 600
 LINE_TOKENS: Final = 48
 LIVE_S: Final = 10.0

@@ -8,6 +8,7 @@ import openai
 
 from tests.e2e.stack import eventually
 
+EMBEDDINGS = "/v1/embeddings"
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -46,3 +47,14 @@ def output(client: openai.OpenAI, batch: Any, which: str = "output_file_id") -> 
     """Lines of its output or error file; none if there is no such file."""
     file_id = getattr(batch, which)
     return [json.loads(x) for x in client.files.content(file_id).text.splitlines()] if file_id else []
+
+
+def embedding_batch(client: openai.OpenAI, inputs: list[Any], **body: Any) -> Any:
+    """A batch of one embedding line per input."""
+    lines = (
+        {"custom_id": f"c{i}", "method": "POST", "url": EMBEDDINGS, "body": {**body, "input": given}}
+        for i, given in enumerate(inputs)
+    )
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.files.create(file=("input.jsonl", content), purpose="batch")
+    return client.batches.create(input_file_id=file.id, endpoint=EMBEDDINGS, completion_window="24h")

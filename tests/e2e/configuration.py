@@ -52,6 +52,7 @@ DOCUMENT: dict[str, Any] = {
     "pools": {
         "local": {"engine": "llama", "model": "smollm2-135m", "concurrency": 8},
         "echo": {"engine": "echo", "concurrency": 256},
+        "embed": {"engine": "static", "model": "wordllama-256", "concurrency": 4},
         "judge": {"engine": "echo", "concurrency": 16},
         # Nobody listens there.
         "dead": {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "concurrency": 4},
@@ -71,6 +72,7 @@ DOCUMENT: dict[str, Any] = {
         },
         "echo": {"route": ["echo"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
         "echo-b": {"route": ["echo"]},
+        "wordllama-256": {"route": ["embed"], "embeds": True, "max_input_tokens": 512, "price": {"input": 1_000_000}},
         "ab": {
             "split": [{"model": "echo", "weight": 90, "cohort": "A"}, {"model": "echo-b", "weight": 10, "cohort": "B"}],
             "sticky": "user",

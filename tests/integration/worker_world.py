@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,7 +46,7 @@ class Desk:
         parsed = config_check.parse({"pools": pools, "models": models, "rule_sets": rule_sets or {}})
         declared.make(self._bootstrap, [topics.work(p, lane) for p in pools for lane in topics.LANES])
         document = config.document(parsed)
-        self._put(topics.CONFIG, "config", "Config", {"version": document.version, "document": config.encode(document)})
+        self.put(topics.CONFIG, "config", "Config", {"version": document.version, "document": config.encode(document)})
 
     def work(self, body: dict[str, Any], **fields: Any) -> str:
         """Publish work for `body`; its request id."""
@@ -75,7 +75,7 @@ class Desk:
             "line": 0,
             **fields,
         }
-        self._put(topics.work(record["pool"], record["lane"]).name, request_id, "Work", record)
+        self.put(topics.work(record["pool"], record["lane"]).name, request_id, "Work", record)
         return str(request_id)
 
     def ask(self, text: str, **fields: Any) -> str:
@@ -86,14 +86,15 @@ class Desk:
     def cancel(self, request_id: str, reason: str = "cancelled") -> None:
         """Publish a control record."""
         record = {"tenant": "acme", "request_id": request_id, "reason": reason, "at": now_ms()}
-        self._put(topics.CONTROL, request_id, "Control", record)
+        self.put(topics.CONTROL, request_id, "Control", record)
 
     def raw(self, topic: str, value: bytes) -> None:
         """Publish any bytes."""
         self._producer.produce(topic, value, b"raw")
         self._producer.flush(10)
 
-    def _put(self, topic: str, key: str, name: str, record: dict[str, Any]) -> None:
+    def put(self, topic: str, key: str, name: str, record: Mapping[str, Any]) -> None:
+        """Publish any record."""
         self._producer.produce(topic, self._codec.encode(name, record), key.encode())
         self._producer.poll(0)
 

@@ -220,6 +220,23 @@ def test_the_toy_of_the_design_keeps_both() -> None:
     assert sorted(engine.waits)[len(engine.waits) // 2] < 60_000
 
 
+def test_in_a_gap_one_stopped_line_goes_on_and_nothing_new_begins() -> None:
+    lanes = Lanes(4)
+    for n in range(20):
+        lanes.arrive("interactive", 1_000 * n)
+        lanes.finish("interactive", lanes.start("interactive", 1_000 * n), 100, 1_000 * n + 100)
+    lanes._lanes["batch"].credit.level_ms = -1e6
+    now = 19_100 + LEAST_MS
+    assert lanes.choose(["batch"], now - 1, resumes=True) is None
+    assert lanes.again_ms(["batch"], now - 1) == 1
+    assert lanes.choose(["batch"], now) is None
+    assert lanes.choose(["batch"], now, resumes=True) == "batch"
+    lanes.start("batch", now)
+    assert lanes.choose(["batch"], now, resumes=True) is None and lanes.surplus(["batch"], now) == 0
+    assert lanes.surplus(["batch", "interactive"], now + 1) == 1
+    assert lanes.choose(["batch"], 20_000 + 100) == "batch"
+
+
 def test_strict_is_interactive_first_and_stops_nothing() -> None:
     lanes = Lanes(2, "strict")
     lanes.arrive("interactive", 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from schemas import config, config_check
 from tests.unit.worker_room import Room, content
@@ -103,6 +104,44 @@ def test_an_engine_that_cannot_go_on_begins_anew_and_its_tokens_are_counted() ->
         (done,) = await room.done("b")
         assert content(done) == WORDS and (done["input_tokens"], done["output_tokens"]) == (60, 60)
         assert room.worker.stations["echo"].repeated_tokens == spent >= 63
+
+    play(case)
+
+
+def test_another_engine_begins_anew() -> None:
+    async def case(room: Room) -> None:
+        await paused(room, "b")
+        room.configure({"echo": {**POOL, "token_ms": 2}})
+        (done,) = await room.done("b")
+        assert content(done) == WORDS and done["output_tokens"] == 60
+        assert room.worker.stations["echo"].repeated_tokens >= 63
+
+    play(case)
+
+
+def test_a_paused_request_goes_with_its_partition() -> None:
+    async def case(room: Room) -> None:
+        await paused(room, "b")
+        station = room.worker.stations["echo"]
+        mine = [TopicPartition(name, 0) for name in room.names]
+        (batch,) = [o for o in await room.worker.membership.revoked(mine, lost=False) if o.topic == "work.echo.batch"]
+        assert (batch.offset, len(station.buffers["batch"]), room.item("b")) == (0, 0, None)
+        assert station.repeated_tokens >= 63 and "b" not in room.box.completions
+
+    play(case)
+
+
+def test_a_request_whose_partition_goes_while_it_is_about_to_pause_is_dropped() -> None:
+    async def case(room: Room) -> None:
+        debt(room)
+        room.ask("b", WORDS, "batch")
+        await room.until(lambda: item(room, "b").seen.counts.output_tokens >= 3, "it runs")
+        room.ask("c", HOLD)
+        assert item(room, "b").seen.pausing
+        mine = [TopicPartition(name, 0) for name in room.names]
+        await room.worker.membership.revoked(mine, lost=True)
+        await room.until(lambda: room.item("b") is None, "it is dropped")
+        assert not room.worker.stations["echo"].buffers["batch"] and "b" not in room.box.completions
 
     play(case)
 
