@@ -26,13 +26,17 @@ def wanted() -> set[str]:
     return {name(line) for line in lines if line and not line.startswith("#")}
 
 
-def locked() -> dict[str, str]:
-    found = re.findall(r"^([a-z0-9.-]+)==(\S+)", install.LOCK.read_text(), re.MULTILINE)
+# What a worker on a GPU has beside: it is large, so nobody else installs it.
+GPU_LOCK = CHECKOUT / "requirements-gpu.lock"
+
+
+def locked(lock: Path = install.LOCK) -> dict[str, str]:
+    found = re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(), re.MULTILINE)
     return {name(package): version for package, version in found}
 
 
 def test_the_lock_names_no_host() -> None:
-    assert "://" not in install.LOCK.read_text()
+    assert "://" not in install.LOCK.read_text() + GPU_LOCK.read_text()
 
 
 def test_the_lock_holds_what_is_wanted() -> None:
@@ -41,8 +45,17 @@ def test_the_lock_holds_what_is_wanted() -> None:
 
 def test_what_the_extras_of_a_production_image_need_is_in_the_lock() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    extras = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    optional = project["optional-dependencies"]
+    gpu = optional.pop("gpu")
+    extras = [*project["dependencies"], *(r for extra in optional.values() for r in extra)]
     assert {name(requirement) for requirement in extras} - {"millrace"} <= set(locked())
+    assert {name(requirement) for requirement in gpu} <= set(locked(GPU_LOCK))
+
+
+def test_the_lock_for_a_gpu_fits_beside_the_other_and_stays_out_of_it() -> None:
+    both, gpu = locked(), locked(GPU_LOCK)
+    assert {package: both[package] for package in both.keys() & gpu.keys()}.items() <= gpu.items()
+    assert not {"torch", "transformers"} & both.keys()
 
 
 def test_the_jars_fit_the_flink_of_the_lock() -> None:
