@@ -41,6 +41,7 @@ TURNS: Final = int(os.environ.get("MILLRACE_BENCH_TURNS", "5"))
 LINES: Final = 600
 LINE_TOKENS: Final = 48
 LIVE_S: Final = 10.0
+SETTLE_S: Final = 5.0
 LIMIT_S: Final = 3_600.0
 TTFT, TPOT = "first token", "time per token"
 ARRANGEMENTS: Final[dict[str, tuple[Protection, bool]]] = {
@@ -135,6 +136,8 @@ async def _turns(
         for name, (protection, beside) in ARRANGEMENTS.items():
             await asyncio.to_thread(publish, stack, arranged(stack.document, pool, protection))
             say(f"waves: turn {turn} of {TURNS}, {name}")
+            # A changed pool loads its engine anew; calls that wait for that are not the arrangement's.
+            await visitors.burst(SETTLE_S, PER_SECOND, draw)
             if beside:
                 await running(backlog)
             for _ in range(BURSTS):

@@ -13,8 +13,6 @@ from infra.local.settings import CHECKOUT, Trouble
 
 Usage = namedtuple("Usage", "total used free")
 
-GPU_LOCK = CHECKOUT / "requirements-gpu.lock"
-
 
 def name(requirement: str) -> str:
     """Normalised name of a requirement such as `Faust_streaming[x]==1`."""
@@ -28,12 +26,16 @@ def wanted() -> set[str]:
     return {name(line) for line in lines if line and not line.startswith("#")}
 
 
+# What a worker on a GPU has beside: it is large, so nobody else installs it.
+GPU_LOCK = CHECKOUT / "requirements-gpu.lock"
+
+
 def locked(lock: Path = install.LOCK) -> dict[str, str]:
     found = re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(), re.MULTILINE)
     return {name(package): version for package, version in found}
 
 
-def test_the_locks_name_no_host() -> None:
+def test_the_lock_names_no_host() -> None:
     assert "://" not in install.LOCK.read_text() + GPU_LOCK.read_text()
 
 
@@ -43,10 +45,17 @@ def test_the_lock_holds_what_is_wanted() -> None:
 
 def test_what_the_extras_of_a_production_image_need_is_in_the_lock() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    assert {name(requirement) for requirement in extras.pop("gpu")} <= set(locked(GPU_LOCK))
-    needed = [*project["dependencies"], *(requirement for extra in extras.values() for requirement in extra)]
-    assert {name(requirement) for requirement in needed} - {"millrace"} <= set(locked())
+    optional = project["optional-dependencies"]
+    gpu = optional.pop("gpu")
+    extras = [*project["dependencies"], *(r for extra in optional.values() for r in extra)]
+    assert {name(requirement) for requirement in extras} - {"millrace"} <= set(locked())
+    assert {name(requirement) for requirement in gpu} <= set(locked(GPU_LOCK))
+
+
+def test_the_lock_for_a_gpu_fits_beside_the_other_and_stays_out_of_it() -> None:
+    both, gpu = locked(), locked(GPU_LOCK)
+    assert {package: both[package] for package in both.keys() & gpu.keys()}.items() <= gpu.items()
+    assert not {"torch", "transformers"} & both.keys()
 
 
 def test_the_jars_fit_the_flink_of_the_lock() -> None:

@@ -32,6 +32,7 @@ class Manager:
         self.script, self.running, self.accepts = script, True, True
         self.asked: dict[str, Any] = {}
         self.cancelled: list[str] = []
+        self.stops = 0
         self.background_thread_status = SimpleNamespace(fatal_error=None)
         self.output_router = SimpleNamespace(result_handlers={}, output_queue=asyncio.Queue())
 
@@ -47,6 +48,9 @@ class Manager:
             return None
         self.script(self, name, self.output_router.result_handlers[name])
         return name
+
+    def stop(self, **_: Any) -> None:
+        self.stops += 1
 
     def cancel_request(self, name: str) -> None:
         self.cancelled.append(name)
@@ -182,7 +186,8 @@ def test_a_manager_that_dies_or_takes_nothing_is_the_pools_fault(monkeypatch: py
     assert fault(engine, job()).refusal.message == "The engine ended."
     engine, manager = opened(die)
     manager.accepts = False
-    assert fault(engine, job()).refusal.outcome == "unavailable"
+    monkeypatch.setattr(engine, "_start", lambda: setattr(engine, "_manager", manager))
+    assert fault(engine, job()).refusal.outcome == "unavailable" and manager.stops == transformers_engine.TRIES
 
 
 def test_what_does_not_fit_or_cannot_be_read_is_the_callers_fault() -> None:

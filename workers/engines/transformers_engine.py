@@ -182,6 +182,7 @@ class Transformers:
             if manager.add_request(prompt, name, streaming=True, **limits, **self._filters(asked)) is not None:
                 return manager
             self._forget(manager, name)
+            await self._end(manager)
         raise unavailable("The engine takes no requests.")
 
     def _forget(self, manager: Any, name: str) -> None:
@@ -221,10 +222,14 @@ class Transformers:
 
     async def close(self) -> None:
         """Stop the manager; its running requests fail. Then free the model."""
+        await self._end(self._manager)
+        self._model = self._tokenizer = None
+
+    async def _end(self, manager: Any) -> None:
+        """Stop this manager, unless that was done."""
         async with self._loading:
-            if self._manager is not None:
+            if manager is not None and manager is self._manager:
                 await asyncio.to_thread(self._stop)
-            self._model = self._tokenizer = None
 
     def _stop(self) -> None:
         manager, self._manager = self._manager, None
