@@ -18,13 +18,14 @@ from tests.bench.driver import LETTERS, Stack, percentile, say
 from tests.bench.report import Result, Row, Unmeasured
 
 MODEL = "smollm2-135m"
-PREFIXES = 8
-CALLS = 80
+# Twice as many as the slots of an engine, each of which keeps one: half of them fit into each of two workers.
+PREFIXES = 16
+CALLS = 96
 AT_ONCE = 4
-TURNS = 3
+TURNS = 2
 MAX_TOKENS = 8
-# Some 400 tokens.
-SENTENCES = 16
+# Some 300 tokens.
+SENTENCES = 12
 # Affinity is worth its place if it saves a good part of what would be read again.
 TARGET = 1.3
 
