@@ -12,10 +12,10 @@ override S := $(value S)
 export Q CONFIG S
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql demo bench test check format lock records
+.PHONY: help install present up down status logs apply sql demo bench test check gpu test-gpu format lock records
 
 help:  ## what there is to do
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
 
 install:  ## install what is missing into the checkout
 	@$(PYTHON) -c '' 2>/dev/null || { echo 'millrace: Python 3.11 is missing: install it, or say where it is with PYTHON=/path/to/python3.11' >&2; exit 1; }
@@ -57,12 +57,20 @@ check: install  ## style and types
 test: check  ## every test that needs no GPU; TESTS=tests/unit for a part
 	@.venv/bin/python -m pytest $(TESTS)
 
+gpu: install  ## add what the engine `transformers` needs (4 GB)
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements-gpu.lock
+
+test-gpu: gpu  ## the tests of that engine; on the CPU where there is no GPU
+	@.venv/bin/python -m pytest -m gpu tests/gpu
+
 format: install  ## put the code into shape
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
 lock: install  ## resolve requirements.in into requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 		--python-version 3.11 requirements.in -o requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
+		--python-version 3.11 requirements-gpu.in -o requirements-gpu.lock
 
 records: install  ## write schemas/records.py from the .avsc files
 	@.venv/bin/python -m schemas.generate

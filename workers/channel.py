@@ -31,7 +31,9 @@ class Channel:
         self._attempt, self._worker = attempt, worker
         self._flight = Flight(outbox)
         self._sequence = 0
-        kind = "chat.completion.chunk" if work["endpoint"] == CHAT else "text_completion"
+        self._begun: set[int] = set()
+        self._chat = work["endpoint"] == CHAT
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
         self._head = {"id": f"chatcmpl-{work['request_id']}", "object": kind, "created": int(time.time())}
 
     async def announce(self) -> None:
@@ -47,10 +49,8 @@ class Channel:
         await self._outbox.put(topics.JOURNAL, self._work["tenant"].encode(), self._codec.encode("Started", started))
 
     async def send(self, chunk: dict[str, Any]) -> None:
-        """Queue one chunk for the caller; the first says whose turn it is."""
-        first = {"role": "assistant"} if not self._sequence else {}
-        if first:
-            chunk = {**chunk, "choices": [_with_role(c) for c in chunk["choices"]]}
+        """Queue one chunk for the caller; the first of each choice says whose turn it is."""
+        chunk = {**chunk, "choices": [self._shaped(c) for c in chunk["choices"]]}
         data = orjson.dumps({**self._head, **chunk, **self._head, "model": self._work["model"]})
         record: Chunk = {
             "tenant": self._work["tenant"],
@@ -72,8 +72,11 @@ class Channel:
         except (TimeoutError, KafkaException) as error:
             log.warning("%s %s: chunks were lost: %r", self._work["reply_to"], self._work["request_id"], error)
 
-
-def _with_role(choice: dict[str, Any]) -> dict[str, Any]:
-    if "delta" not in choice:
-        return choice
-    return {**choice, "delta": {"role": "assistant", **choice["delta"]}}
+    def _shaped(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """A choice that only brings log probabilities has a text all the same: clients read it unasked."""
+        if not self._chat:
+            return {"text": "", **choice}
+        index, delta = choice.get("index", 0), choice.get("delta") or {}
+        role = {} if index in self._begun else {"role": "assistant"}
+        self._begun.add(index)
+        return {**choice, "delta": {**role, **delta}}

@@ -4,7 +4,8 @@ Strict priority starves batch, earliest deadline ruins interactive; guaranteed s
 callers are there (workers/presence.py) the others have what they are owed (workers/credit.py): such a lane goes first,
 up to its guaranteed slots. Beyond that, an engine whose work can be stopped is left to the interactive callers alone,
 and what harvests it is stopped; on another one, a reserve of slots is kept free (workers/reserve.py). In a gap between
-two calls one stopped piece of work goes on: it has no prompt to be read, so the next call waits for one small step.
+two calls one piece of work runs alone, so that the next call waits for one small step: what was stopped goes on at
+once, since it has no prompt to be read, and after half of the hold-off a new one may begin.
 
 While they are away the others share it all, by stride scheduling (Waldspurger 1995) over slot time: each lane has a
 virtual time that grows by the slot time it used divided by its share, and the lane furthest behind goes first. A lane
@@ -31,6 +32,8 @@ HORIZON_MS: Final = {"standard": 5_000, "batch": 30_000}
 SAVED_MS: Final = {"standard": 1_000, "batch": 20_000}
 # Batch that can be stopped begins when it may run this long in its guaranteed slots: each stop repeats some tokens.
 STRETCH_MS: Final = 1_000
+# Of the hold-off, before a new piece of work begins in it.
+HALF: Final = 0.5
 # Where the reserve keeps work waiting, look again after this.
 AGAIN_MS: Final = 500
 FIRST_ESTIMATE_MS: Final = 100.0
@@ -112,8 +115,8 @@ class Lanes:
             if owed:
                 return max(owed, key=lambda name: self._lanes[name].credit.level_ms / self._lanes[name].share)
         if first is None and present and self.stops:
-            alone = resumes and not self._lanes["batch"].running and self._in_gap(waiting, now_ms)
-            return "batch" if alone else None
+            alone = "batch" in waiting and not self._lanes["batch"].running and self._in_gap(waiting, now_ms)
+            return "batch" if alone and (resumes or now_ms >= self.presence.until(HALF)) else None
         if first is not None:
             return first
         if not self.stops and free <= self.reserve.slots(self.slots, now_ms):
@@ -169,8 +172,8 @@ class Lanes:
         if batch.running and self.stops:
             times.append(batch.credit.in_ms(0.0, self.slots, batch.running))
         if FIRST not in waiting and not self._lanes[FIRST].running:
-            times.append(self.presence.until() - now_ms)
-            times += [self.presence.soon() - now_ms] if now_ms < self.presence.soon() else []
+            ends = (self.presence.soon(), self.presence.until(HALF), self.presence.until())
+            times += [end - now_ms for end in ends if end > now_ms]
         return max(1, min((t for t in times if t is not None), default=AGAIN_MS))
 
     def _when(self, name: str) -> int | None:

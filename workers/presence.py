@@ -46,11 +46,11 @@ class Presence:
         """When even the shortest hold-off ends."""
         return self._last + LEAST_MS
 
-    def until(self) -> int:
-        """When the hold-off ends if nothing runs, waits, or comes."""
+    def until(self, part: float = 1.0) -> int:
+        """When this part of the hold-off ends if nothing runs, waits, or comes."""
         if self._hold_off_ms is None:
             self._hold_off_ms = hold_off_ms(self._gaps)
-        return self._last + self._hold_off_ms
+        return self._last + int(part * self._hold_off_ms)
 
 
 def hold_off_ms(gaps_ms: deque[int]) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from schemas.config import Rule
 from schemas.records import Finding
 from streams.moderation import Moderator, StreamModerator
-from workers.assemble import WHOLE
+from workers.assemble import WHOLE, merge
 
 STARS: Final = "***"
 # Of a choice, what is no text of the answer.
@@ -188,14 +188,17 @@ class Screen:
         return out
 
     def finish(self) -> dict[str, Any]:
-        """A chunk with all that was held back, at the end of the answer."""
+        """A chunk with all that was held back, at the end of the answer: one choice for each index."""
         rests = [(path, text.finish()) for path, text in self._texts.items()]
         for path, _ in rests:
             self._note(self._texts[path], path)
-        choices = [_nest(path, rest) for path, rest in rests if rest]
+        choices: dict[int, dict[str, Any]] = {}
+        for path, rest in rests:
+            if rest:
+                merge(choices.setdefault(int(path[0]), {}), _nest(path, rest))
         for index in list(self._logprobs):
-            choices.append({"index": index, "logprobs": self._release(index)})
-        return {} if self.blocked_by else {"choices": choices}
+            choices.setdefault(index, {"index": index})["logprobs"] = self._release(index)
+        return {} if self.blocked_by else {"choices": list(choices.values())}
 
 
 def _nest(path: Path, text: str) -> dict[str, Any]:

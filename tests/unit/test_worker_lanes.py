@@ -82,10 +82,13 @@ def starves(lanes: Lanes) -> bool:
 
 
 def is_disturbed(lanes: Lanes) -> bool:
-    """Whether batch runs in bursts of ten seconds, beyond a moment, when it had the pauses to itself."""
+    """Whether batch, when it had the pauses to itself, runs beside calls in bursts, or more than once in their gaps."""
     arrivals = [t for k in range(6) for t in burst(20_000 * k + 10_000, 20_000 * k + 20_000, 230)]
     engine = Engine(lanes, {"batch"}, TOOK, arrivals).run(120_000)
-    return any(engine.part("batch", 20_000 * k + 10_100, 20_000 * k + 20_000) > 0.01 for k in range(1, 6))
+    steps = [
+        step for k in range(1, 6) for step in engine.used[(20_000 * k + 10_100) // STEP : 20_000 * (k + 1) // STEP]
+    ]
+    return any(step["batch"] > (0 if step["interactive"] else 1) for step in steps)
 
 
 def idles(lanes: Lanes) -> bool:
@@ -122,11 +125,11 @@ def nothing_is_stopped(m: pytest.MonkeyPatch) -> None:
 
 
 def presence_is_forever(m: pytest.MonkeyPatch) -> None:
-    m.setattr(Presence, "until", lambda self: 10**9)
+    m.setattr(Presence, "until", lambda self, part=1.0: 10**9)
 
 
 def presence_ends_at_once(m: pytest.MonkeyPatch) -> None:
-    m.setattr(Presence, "until", lambda self: self._last)
+    m.setattr(Presence, "until", lambda self, part=1.0: self._last)
 
 
 def pauses_are_taken_for_gaps(m: pytest.MonkeyPatch) -> None:
@@ -220,17 +223,20 @@ def test_the_toy_of_the_design_keeps_both() -> None:
     assert sorted(engine.waits)[len(engine.waits) // 2] < 60_000
 
 
-def test_in_a_gap_one_stopped_line_goes_on_and_nothing_new_begins() -> None:
+def test_in_a_gap_one_stopped_line_goes_on_at_once_and_a_new_one_begins_after_a_while() -> None:
     lanes = Lanes(4)
     for n in range(20):
         lanes.arrive("interactive", 1_000 * n)
         lanes.finish("interactive", lanes.start("interactive", 1_000 * n), 100, 1_000 * n + 100)
-    lanes._lanes["batch"].credit.level_ms = -1e6
+    for name in ("standard", "batch"):
+        lanes._lanes[name].credit.level_ms = -1e6
     now = 19_100 + LEAST_MS
     assert lanes.choose(["batch"], now - 1, resumes=True) is None
     assert lanes.again_ms(["batch"], now - 1) == 1
     assert lanes.choose(["batch"], now) is None
     assert lanes.choose(["batch"], now, resumes=True) == "batch"
+    assert lanes.choose(["standard"], now, resumes=True) is None
+    assert lanes.choose(["batch"], 19_100 + 449) is None and lanes.choose(["batch"], 19_100 + 450) == "batch"
     lanes.start("batch", now)
     assert lanes.choose(["batch"], now, resumes=True) is None and lanes.surplus(["batch"], now) == 0
     assert lanes.surplus(["batch", "interactive"], now + 1) == 1

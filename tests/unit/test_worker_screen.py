@@ -105,6 +105,13 @@ def test_log_probabilities_leave_with_their_text_or_not_at_all() -> None:
     assert Screen(Moderator((MASK,))).whole({"choices": [whole]})["choices"][0]["logprobs"] is None
 
 
+def test_what_was_held_comes_at_the_end_as_one_choice_with_its_log_probabilities() -> None:
+    screen = Screen(Moderator((MASK,)))
+    screen.piece(delta("hide", logprobs={"content": [{"token": "hide", "logprob": -1.0}]}))
+    (choice,) = screen.finish()["choices"]
+    assert choice["delta"] == {"content": "hide"} and len(choice["logprobs"]["content"]) == 1
+
+
 def test_without_rules_and_key_nothing_is_touched() -> None:
     body = {"choices": [{"index": 0, "message": {"content": "x"}}], "usage": {}}
     assert Screen(None).whole(body) is body and Screen(None).piece(body) is body

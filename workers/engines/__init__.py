@@ -127,4 +127,8 @@ def open_engine(setting: Setting) -> Engine:
         from workers.engines.static import Static
 
         return Static(setting.pool)
+    if setting.pool.engine == "transformers":
+        from workers.engines.transformers_engine import Transformers
+
+        return Transformers(setting)
     raise unavailable(f"This worker has no engine {setting.pool.engine!r}.")

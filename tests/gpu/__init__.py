@@ -1,0 +1,1 @@
+"""Tests of what needs requirements-gpu.lock: `make test-gpu`."""
