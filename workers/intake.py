@@ -27,6 +27,9 @@ POLL_S: Final = 0.05
 HURRIED_POLL_S: Final = 0.002
 HURRY_S: Final = 0.5
 BATCH: Final = 200
+# Reading waits until what was read is taken, and with it the pauses that it causes are asked for: or a busy event loop
+# would find the whole log before it. Far below max.poll.interval.ms.
+TAKE_S: Final = 10.0
 ASK_S: Final = 10.0
 ASK_TIMES: Final = 5
 # Longer than any revocation waits for what is in flight (workers.membership.DRAIN_S).
@@ -75,6 +78,7 @@ class Intake:
         self._hurry_until = 0.0
         self._last: list[TopicPartition] = []
         self._batch: list[Message] = []
+        self._taken = threading.Event()
         self._asked: deque[tuple[Callable[[Any], object], Any]] = deque()
         self.topics: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -193,7 +197,15 @@ class Intake:
             message = self._consumer.poll(0) if len(self._batch) < BATCH else None
         if self._batch:
             batch, self._batch = self._batch, []
-            self._loop.call_soon_threadsafe(self._taker.take, batch)
+            self._taken.clear()
+            self._loop.call_soon_threadsafe(self._give, batch)
+            self._taken.wait(TAKE_S)
+
+    def _give(self, batch: list[Message]) -> None:
+        try:
+            self._taker.take(batch)
+        finally:
+            self._taken.set()
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():

@@ -24,7 +24,8 @@ from tests.bench.driver import Stack, end, prompt, say
 from tests.bench.report import Result, Row, Unmeasured
 
 REQUESTS: Final = 30_000
-# Of all, these parts are done when measuring begins and ends: joining the group and the last stragglers are left out.
+# Of all, these parts are done when the speed is measured: joining the group and the last stragglers are left out.
+# CPU is counted from before the first record is read until the last is answered.
 BEGIN, END = 0.15, 0.9
 PROCESSES: Final = (1, 2, 4)
 TARGET_MS: Final = 0.4
@@ -35,21 +36,16 @@ POOL: Final = {"engine": "echo", "concurrency": 256}
 
 
 class Run(NamedTuple):
-    """Requests, seconds, and the CPU seconds of all workers, between two moments."""
+    """CPU seconds that all workers took for all requests, and requests a second in the middle of it."""
 
     requests: int
-    seconds: float
     cpu_s: float
+    per_s: float
 
     @property
     def cpu_ms(self) -> float:
         """CPU of the workers for one request, in ms."""
         return self.cpu_s * 1_000 / self.requests
-
-    @property
-    def per_s(self) -> float:
-        """Requests a second."""
-        return self.requests / self.seconds
 
 
 class Journal:
@@ -119,8 +115,13 @@ async def once(processes: int) -> Run:
                 workers.append(await asyncio.create_subprocess_exec(*command, env=env, stdout=log, stderr=log))
                 log.close()
             await _up(settings, processes)
+            found = [psutil.Process(worker.pid) for worker in workers]
+            before = _cpu_s(found)
             await asyncio.to_thread(configure, settings, codec)
-            return await _measure(journal, [psutil.Process(worker.pid) for worker in workers])
+            per_s = await _speed(journal)
+            return Run(REQUESTS, _cpu_s(found) - before, per_s)
+        except psutil.Error:
+            raise Unmeasured("a worker ended by itself") from None
         finally:
             journal.close()
             for worker in workers:
@@ -137,22 +138,26 @@ async def _up(settings: Settings, processes: int) -> None:
     raise Unmeasured("the workers did not come up")
 
 
-async def _measure(journal: Journal, workers: list[psutil.Process]) -> Run:
-    def now() -> tuple[int, float, float]:
-        times = [worker.cpu_times() for worker in workers]
-        return journal.length(), time.monotonic(), sum(t.user + t.system for t in times)
+def _cpu_s(workers: list[psutil.Process]) -> float:
+    times = [worker.cpu_times() for worker in workers]
+    return float(sum(t.user + t.system for t in times))
+
+
+async def _speed(journal: Journal) -> float:
+    """Requests a second between two parts of the work; returns when all of it is done. Raises Unmeasured."""
+
+    async def reach(count: float) -> tuple[int, float]:
+        while (found := await asyncio.to_thread(journal.length)) < count:
+            await asyncio.sleep(TICK_S)
+        return found, time.monotonic()
 
     try:
         async with asyncio.timeout(RUN_S):
-            while (first := await asyncio.to_thread(now))[0] < REQUESTS * BEGIN:
-                await asyncio.sleep(TICK_S)
-            while (last := await asyncio.to_thread(now))[0] < REQUESTS * END:
-                await asyncio.sleep(TICK_S)
+            first, last = await reach(REQUESTS * BEGIN), await reach(REQUESTS * END)
+            await reach(REQUESTS)
     except TimeoutError:
         raise Unmeasured(f"the work was not done within {RUN_S:.0f} s") from None
-    except psutil.Error:
-        raise Unmeasured("a worker ended by itself") from None
-    return Run(last[0] - first[0], last[1] - first[1], last[2] - first[2])
+    return (last[0] - first[0]) / (last[1] - first[1])
 
 
 async def measure(stack: Stack) -> Result:
@@ -175,5 +180,5 @@ def result(runs: dict[int, Run]) -> Result:
         broker = "the broker runs on the same cores"
         what = f"echo requests of {processes} worker process{'es' if processes > 1 else ''}"
         rows.append(Row(what, run.per_s, "/s", note=f"{times}; {broker}"))
-    details = {str(n): {"requests": r.requests, "seconds": r.seconds, "cpu_s": r.cpu_s} for n, r in runs.items()}
+    details = {str(n): r._asdict() for n, r in runs.items()}
     return Result(rows, {"processes": details})

@@ -72,7 +72,7 @@ def test_admission_answers_the_load_with_every_output() -> None:
 
 
 def test_a_workers_cpu_is_shared_by_its_requests_and_processes_are_compared_with_one() -> None:
-    runs = {1: worker.Run(20_000, 10.0, 7.0), 2: worker.Run(20_000, 8.0, 9.0)}
+    runs = {1: worker.Run(20_000, 7.0, 2_000.0), 2: worker.Run(20_000, 9.0, 2_500.0)}
     found = worker.result(runs)
     assert [row.value for row in found.rows] == [pytest.approx(0.35), 2_000, 2_500]
     assert found.rows[0].met
