@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import threading
 import time
@@ -13,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from openai import OpenAI
 
 from schemas import kafka, topics
-from tests.bench.driver import Stack, prompt, say
+from tests.bench.driver import Stack, prompt
 from tests.bench.report import Unmeasured
 
 URL: Final = "/v1/chat/completions"
@@ -30,6 +29,11 @@ class Backlog:
         self._clients = [OpenAI(base_url=f"{stack.url}/v1", api_key=k, max_retries=2, timeout=30) for k in keys]
         self._model, self._lines, self._tokens = model, lines, tokens
         self._batches: list[tuple[OpenAI, str]] = []
+
+    @property
+    def running(self) -> bool:
+        """Whether they were sent and not yet stopped."""
+        return bool(self._batches)
 
     def start(self) -> None:
         """Send them, and return when the first lines of each are done. Raises Unmeasured."""
@@ -100,9 +104,3 @@ class Made:
         self._stop.set()
         self._thread.join(2 * POLL_S + 1)
         self._consumer.close()
-
-
-async def running(backlog: Backlog) -> None:
-    """Start it without holding up the event loop."""
-    say("waves: three batches begin", passing=True)
-    await asyncio.to_thread(backlog.start)

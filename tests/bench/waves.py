@@ -1,8 +1,8 @@
 """Interactive bursts and pauses beside three batches on the real model: what each sees of the other.
 
-Four arrangements of one pool, in alternating blocks: interactive calls alone; unprotected (one queue, first come first
-served); strict priority (interactive goes first, nothing is reserved or preempted); and Millrace's. A fifth kind of
-block has the batches alone. The load is that of llm-d-batch-gateway#491, made smaller for two cores. Times are the
+Four arrangements of one pool, in turns: interactive calls alone; unprotected (one queue, first come first
+served); strict priority (interactive goes first, nothing is reserved or preempted); and Millrace's. After
+that, the batches alone. The load is that of llm-d-batch-gateway#491, made smaller for two cores. Times are the
 caller's: from when a call was due to its first token on the wire, and from token to token.
 
 The configuration is changed for the time of the benchmark (tenants of its own, the pool's `protection`) and put back.
@@ -23,7 +23,7 @@ import msgspec
 
 from ingest.publication import Publication
 from schemas.config import ConfigDocument, Principal, Protection, Tenant, hash_key
-from tests.bench.backlog import Backlog, Made, running
+from tests.bench.backlog import Backlog, Made
 from tests.bench.driver import Stack, percentile, say
 from tests.bench.interval import Ratio, ratio
 from tests.bench.report import Result, Row, Unmeasured
@@ -31,11 +31,11 @@ from tests.bench.visits import Visit, Visitors
 
 MODEL: Final = "smollm2-135m"
 BATCHES: Final = 3
-PER_SECOND: Final = 4.0
+PER_SECOND: Final = 5.0
 TOKENS: Final = 8
 BURST_S: Final = 25.0
 PAUSE_S: Final = 16.0
-# Bursts in each block, and turns of all blocks: so many times 25 s x 4/s interactive calls for each arrangement.
+# Bursts in each block, and turns of all blocks: so many times 25 s x 5/s interactive calls for each arrangement.
 BURSTS: Final = 2
 TURNS: Final = int(os.environ.get("MILLRACE_BENCH_TURNS", "5"))
 LINES: Final = 600
@@ -133,21 +133,18 @@ async def _turns(
     found = {name: Found() for name in (*ARRANGEMENTS, "batch alone")}
     await _live(stack, visitors, draw)
     for turn in range(1, TURNS + 1):
+        say(f"waves: turn {turn} of {TURNS}")
         for name, (protection, beside) in ARRANGEMENTS.items():
             await asyncio.to_thread(publish, stack, arranged(stack.document, pool, protection))
-            say(f"waves: turn {turn} of {TURNS}, {name}")
             # A changed pool loads its engine anew; calls that wait for that are not the arrangement's.
             await visitors.burst(SETTLE_S, PER_SECOND, draw)
-            if beside:
-                await running(backlog)
+            if beside and not backlog.running:
+                await asyncio.to_thread(backlog.start)
             for _ in range(BURSTS):
                 await _wave(found[name], visitors, made, draw, begin_ms=_now())
-            if beside:
-                await asyncio.to_thread(backlog.stop)
             say(f"waves: {name}: {_line(found[name])}")
-        say(f"waves: turn {turn} of {TURNS}, batches alone")
-        await running(backlog)
         await _pause(found["batch alone"], made, PAUSE_S * BURSTS)
+        say(f"waves: batches alone: {_speed(found['batch alone']):.0f} tokens/s")
         await asyncio.to_thread(backlog.stop)
     return found
 

@@ -176,7 +176,7 @@ def test_the_openai_sdk(client: httpx.Client, admission: ScriptedAdmission) -> N
     events = list(stream)
     assert "".join(e.choices[0].delta.content or "" for e in events if e.choices) == "a cached answer"
     assert events[-1].usage.total_tokens == 5
-    assert {m.id for m in sdk.models.list()} == {"smollm2-135m", "echo"}
+    assert {m.id for m in sdk.models.list()} == {"smollm2-135m", "echo", "wordllama-256"}
     assert sdk.models.retrieve("default").id == "smollm2-135m"
     with pytest.raises(openai.NotFoundError):
         sdk.models.retrieve("nothing")

@@ -13,7 +13,7 @@ from streams.state import Tenant
 from tests.simulation.world import World
 
 chance = itertools.count()
-RUNS = 12
+RUNS = 40
 STEPS = 1_000
 
 

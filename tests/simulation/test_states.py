@@ -51,7 +51,8 @@ def middle(seed: int) -> World:
     world = World(seed, remember=True)
     for _ in range(STEPS):
         world.step()
-    world.site.read(world.site.lag, world.chance)
+    while world.site.lag:  # What is decided on the way may come back as a record of the journal.
+        world.site.read(world.site.lag, world.chance)
     return world
 
 
@@ -111,9 +112,13 @@ def test_a_tenant_decides_the_same_whatever_others_there_are(seed):
         assert state(alone)[tenant] == state(together)[tenant]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_counted_by_partition_is_what_is_open_there(seed):
-    engine, seen = fork(middle(seed)), 0
+def test_what_is_counted_by_partition_is_what_is_open_there():
+    assert sum(counted(fork(middle(seed))) for seed in SEEDS) > len(SEEDS), "hardly any long prompt is open"
+
+
+def counted(engine: MemoryEngine) -> int:
+    """Checks the counts of an engine's tenants; how many places have open work with a long prompt."""
+    seen = 0
     for name, stores in engine.stores.items():
         places: Counter[tuple[str, int]] = Counter()
         for data in stores.requests.values.values():
@@ -124,4 +129,4 @@ def test_what_is_counted_by_partition_is_what_is_open_there(seed):
         loads = engine.tenant(name).loads.fields()["loads"]
         assert {(x["topic"], p): n for x in loads for p, n in enumerate(x["open"]) if n} == places
         seen += len(places)
-    assert seen, "nothing with a long prompt is open: this shows nothing"
+    return seen
