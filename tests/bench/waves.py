@@ -132,6 +132,7 @@ async def _turns(
 ) -> dict[str, Found]:
     found = {name: Found() for name in (*ARRANGEMENTS, "batch alone")}
     await _live(stack, visitors, draw)
+    await visitors.burst(BURST_S, PER_SECOND, draw)  # What has just started is slower, and the first side would pay.
     for turn in range(1, TURNS + 1):
         say(f"waves: turn {turn} of {TURNS}")
         for name, (protection, beside) in ARRANGEMENTS.items():
