@@ -126,12 +126,11 @@ def validate(body: dict[str, Any], endpoint: str, model: Model) -> None:
     # Whatever the endpoint: what stands there is read as messages further on.
     if messages is not None and not isinstance(messages, list):
         raise BodyError("messages must be a list.", "messages")
-    if endpoint == "/v1/chat/completions":
-        if not messages:
-            raise BodyError("messages must be a non-empty list.", "messages")
-        if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
-            raise BodyError("every message must be an object with a role.", "messages")
-    elif endpoint == "/v1/embeddings" and not model.embeds:
+    if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages or ()):
+        raise BodyError("every message must be an object with a role.", "messages")
+    if endpoint == "/v1/chat/completions" and not messages:
+        raise BodyError("messages must be a non-empty list.", "messages")
+    if endpoint == "/v1/embeddings" and not model.embeds:
         raise BodyError("this model does not embed; /v1/models tells which do.", "model", "model_not_supported")
     for field in ("max_tokens", "max_completion_tokens", "n"):
         value = body.get(field)

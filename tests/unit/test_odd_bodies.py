@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.world import T0, engine, request, rows
 
+LONG = "x" * 1_200
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 NAMES = ("messages", "prompt", "input", "tools", "suffix", "response_format", "stop", "max_tokens", "n", "temperature")
 FIELDS = ("role", "content", "type", "text", "function", "tool_calls")
@@ -32,9 +33,13 @@ def outcome(body: dict[str, Any], endpoint: str) -> tuple[int, int]:
 def test_whatever_a_body_holds_it_is_refused_or_sent_on(body: dict[str, Any], endpoint: str) -> None:
     refused, sent = outcome(body, endpoint)
     assert refused + sent == 1
+    # The beginning of a long one is read, too.
+    refused, sent = outcome(body | {"user": LONG}, endpoint)
+    assert refused + sent == 1
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("messages", [5, "x", {}, True])
-def test_messages_that_are_no_list_are_refused_at_every_endpoint(messages: Any, endpoint: str) -> None:
+@pytest.mark.parametrize("messages", [5, "x", {}, True, [5], [{"role": ["x"], "content": "y"}], [{"content": "y"}]])
+def test_messages_of_another_shape_are_refused_at_every_endpoint(messages: Any, endpoint: str) -> None:
     assert outcome({"prompt": "x", "input": "x", "messages": messages}, endpoint) == (1, 0)
+    assert outcome({"prompt": LONG, "input": LONG, "messages": messages}, endpoint) == (1, 0)
