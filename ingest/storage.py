@@ -11,8 +11,10 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 log = logging.getLogger(__name__)
 
-# S3 takes at most 10,000 parts of an upload; at this size that is 78 GiB, far above any file here.
+# S3 takes at most 10,000 parts of an upload, so they grow: a thousand of 8 MiB, a thousand of 16 MiB, and so on,
+# 430 GiB in all. A file of 100 GiB ends with parts, and so a buffer, of 40 MiB.
 UPLOAD_PART_BYTES: Final = 8 * 1024 * 1024
+PARTS_ALIKE: Final = 1_000
 BLOCK_BYTES: Final = 256 * 1024
 DELETE_KEYS: Final = 1_000
 
@@ -34,6 +36,17 @@ class Stored(NamedTuple):
 
     body: bytes
     etag: str
+
+
+class Paused(NamedTuple):
+    """An object that is being written, for a later writer to go on with: its upload ("" while there is none), what S3
+    answered for each part, its size so far, and the bytes at its end that are no part yet.
+    """
+
+    upload: str = ""
+    etags: tuple[str, ...] = ()
+    size: int = 0
+    rest: bytes = b""
 
 
 class Storage:
@@ -100,29 +113,43 @@ class Storage:
         finally:
             body.close()
 
-    def writer(self, key: str) -> Writer:
-        """A stream into an object, which appears as a whole when it is closed."""
-        return Writer(self._client, self._bucket, key)
+    def writer(self, key: str, paused: Paused = Paused()) -> Writer:
+        """A stream into an object, which appears as a whole when it is closed; `paused` is what it begins with."""
+        return Writer(self._client, self._bucket, key, paused)
+
+    def abort_uploads(self, key: str) -> None:
+        """Give up every upload into `key` that was begun and not closed. Raises StorageError."""
+        answer = _call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=key)
+        for upload in answer.get("Uploads", ()):
+            if upload["Key"] == key:
+                _abort(self._client, {"Bucket": self._bucket, "Key": key}, upload["UploadId"])
 
 
 class Writer:
-    """Collects bytes into parts of a multipart upload; a small object goes in one put."""
+    """Collects bytes into parts of a multipart upload; a small object goes in one put.
 
-    def __init__(self, client: Any, bucket: str, key: str) -> None:
+    Where it cuts depends on the bytes alone. So a part that is sent twice, after a kill, is the same both times.
+    """
+
+    def __init__(self, client: Any, bucket: str, key: str, paused: Paused) -> None:
         self._client = client
         self._where = {"Bucket": bucket, "Key": key}
-        self._buffer = bytearray()
-        self._upload = ""
-        self._parts: list[dict[str, Any]] = []
-        self.size = 0
+        self._buffer = bytearray(paused.rest)
+        self._upload = paused.upload
+        self._etags = list(paused.etags)
+        self.size = paused.size
 
     def write(self, data: bytes) -> None:
         """Append. Raises StorageError."""
         self._buffer += data
         self.size += len(data)
-        while len(self._buffer) >= UPLOAD_PART_BYTES:
-            self._send(bytes(self._buffer[:UPLOAD_PART_BYTES]))
-            del self._buffer[:UPLOAD_PART_BYTES]
+        while len(self._buffer) >= (part := self._part_bytes()):
+            self._send(bytes(self._buffer[:part]))
+            del self._buffer[:part]
+
+    def pause(self) -> Paused:
+        """What another writer needs to go on here."""
+        return Paused(self._upload, tuple(self._etags), self.size, bytes(self._buffer))
 
     def close(self) -> int:
         """Finish the object; its size in bytes. Raises StorageError."""
@@ -131,8 +158,15 @@ class Writer:
             return self.size
         if self._buffer:
             self._send(bytes(self._buffer))
-        done = {"Parts": self._parts}
-        _call(self._client.complete_multipart_upload, **self._where, UploadId=self._upload, MultipartUpload=done)
+            self._buffer.clear()
+        done = {"Parts": [{"ETag": e, "PartNumber": n} for n, e in enumerate(self._etags, 1)]}
+        try:
+            _call(self._client.complete_multipart_upload, **self._where, UploadId=self._upload, MultipartUpload=done)
+        except Missing:
+            # The answer to an earlier completion got lost: then the object is there.
+            head = _call(self._client.head_object, **self._where)
+            if int(head["ContentLength"]) != self.size:
+                raise
         return self.size
 
     def abort(self) -> None:
@@ -140,16 +174,24 @@ class Writer:
         if not self._upload:
             return
         try:
-            _call(self._client.abort_multipart_upload, **self._where, UploadId=self._upload)
+            _abort(self._client, self._where, self._upload)
         except StorageError as error:
             log.warning("an unfinished upload of %s stays: %s", self._where["Key"], error)
+
+    def _part_bytes(self) -> int:
+        return UPLOAD_PART_BYTES * (1 + len(self._etags) // PARTS_ALIKE)
 
     def _send(self, part: bytes) -> None:
         if not self._upload:
             self._upload = _call(self._client.create_multipart_upload, **self._where)["UploadId"]
-        number = len(self._parts) + 1
+        number = len(self._etags) + 1
         answer = _call(self._client.upload_part, **self._where, UploadId=self._upload, PartNumber=number, Body=part)
-        self._parts.append({"ETag": answer["ETag"], "PartNumber": number})
+        self._etags.append(answer["ETag"])
+
+
+def _abort(client: Any, where: dict[str, str], upload: str) -> None:
+    with contextlib.suppress(Missing):
+        _call(client.abort_multipart_upload, **where, UploadId=upload)
 
 
 def _call(method: Any, **arguments: Any) -> Any:
