@@ -9,10 +9,10 @@ MAKEOVERRIDES =
 override Q := $(value Q)
 override CONFIG := $(value CONFIG)
 override S := $(value S)
-export Q CONFIG S
+export Q CONFIG S LINES
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql demo bench test check gpu test-gpu format lock records
+.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ demo: up  ## a real batch and real-time calls, from the SDK to Parquet
 
 bench: install  ## the benchmarks the README quotes
 	@$(RUN) exec -- python -m tests.bench
+
+million: up  ## a batch of LINES=1000000 with kills on the way, compared to the line; the plot of memory goes into docs/
+	@MILLRACE_BENCH_LINES=$${LINES:-1000000} MILLRACE_BENCH_KILLS=1 MILLRACE_BENCH_PLOT=docs/million.svg \
+		$(RUN) exec -- python -m tests.bench million
 
 check: install  ## style and types
 	@.venv/bin/ruff check .

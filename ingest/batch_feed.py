@@ -41,7 +41,7 @@ READ_AGAIN_MS: Final = 2_000
 
 
 class Feed:
-    """Sends slices of lines. `models` is the configuration as it is now, None while there is none."""
+    """Sends slices of lines to `topic`. `models` is the configuration as it is now, None while there is none."""
 
     def __init__(
         self,
@@ -50,7 +50,9 @@ class Feed:
         storage: Storage,
         executor: Executor,
         models: Callable[[], Models | None],
+        topic: str = topics.JOURNAL,
     ) -> None:
+        self._topic = topic
         self._producer = producer
         self._codec = codec
         self._storage = storage
@@ -189,7 +191,7 @@ class Feed:
                 run.rewind()
 
         try:
-            self._producer.produce(topics.JOURNAL, value, run.tenant.encode(), on_delivery=report)
+            self._producer.produce(self._topic, value, run.tenant.encode(), on_delivery=report)
         except (BufferError, KafkaException) as error:
             log.warning("%s: a line cannot be sent (%s); it is sent again", run.id, error)
             run.rewind()
