@@ -72,7 +72,8 @@ async def run(stack: Stack, name: str) -> Result:
     try:
         start = meter.sample(stack)
         result = await asyncio.wait_for(BENCHMARKS[name](stack), LIMITS_S.get(name, LIMIT_S))
-        others = meter.spent(start, meter.sample(stack)).other_cores
+        # What a process had used that was killed is not known any more.
+        others = 0.0 if result.killed else meter.spent(start, meter.sample(stack)).other_cores
     except TimeoutError:
         result = Result([Row(name, None, note="did not end in time")])
     except (Unmeasured, KafkaException, openai.OpenAIError) as error:

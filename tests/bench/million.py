@@ -245,4 +245,5 @@ def result(course: Course, alone: float, sampler: memory.Sampler) -> Result:
         peak = sampler.peak(name)
         rows.append(Row(f"{what}, memory of the {name}", peak, "MiB", MEMORY_TARGET, note="peak, upload to download"))
     samples = [sample._asdict() for sample in sampler.samples]
-    return Result(rows, {"samples": samples, "marks": course.marks, "lines_per_s": round(rate, 1)})
+    details = {"samples": samples, "marks": course.marks, "lines_per_s": round(rate, 1)}
+    return Result(rows, details, any("killed" in text for _, text in course.marks))

@@ -46,10 +46,11 @@ class Row:
 
 @dataclass(slots=True)
 class Result:
-    """Rows of one benchmark, and everything else it learned."""
+    """Rows of one benchmark, and everything else it learned. `killed` tells that it ended processes of the stack."""
 
     rows: list[Row] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    killed: bool = False
 
 
 def number(value: float) -> str:
