@@ -25,16 +25,17 @@ def boundary(content_type: str) -> bytes:
 
 
 class Upload:
-    """Parses a form with one part called `file` and short text fields.
+    """Parses a form with one part called `field` and short text fields.
 
     `write(bytes)` takes the file's bytes as they come. After `finish`, `fields` has the text and `filename` is not
     None if there was a file.
     """
 
-    def __init__(self, content_type: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, content_type: str, write: Callable[[bytes], None], field: str = "file") -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._write = write
+        self._field = field
         self._parts = 0
         self._header = b""
         self._value = b""
@@ -90,13 +91,13 @@ class Upload:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode(errors="replace")
-        if self._name == "file":
+        if self._name == self._field:
             if self.filename is not None:
-                raise envelope.invalid("The form has more than one file.", "file")
+                raise envelope.invalid("The form has more than one file.", self._field)
             self.filename = options.get(b"filename", b"file").decode(errors="replace")[:255] or "file"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == "file":
+        if self._name == self._field:
             self._write(data[start:end])
             return
         self._text += data[start:end]
@@ -104,7 +105,7 @@ class Upload:
             raise envelope.invalid(f"{self._name} is longer than {MAX_FIELD_BYTES} bytes.", self._name)
 
     def _part_end(self) -> None:
-        if self._name != "file":
+        if self._name != self._field:
             self.fields[self._name] = self._text.decode(errors="replace")
 
     def _end(self) -> None:
