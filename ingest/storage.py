@@ -26,6 +26,10 @@ class Missing(StorageError):
     """There is no such object."""
 
 
+class Unsupported(StorageError):
+    """This server does not do such things; trying again will not help."""
+
+
 class Conflict(StorageError):
     """The condition of a put did not hold: somebody else wrote first."""
 
@@ -121,7 +125,7 @@ class Storage:
         return str(_call(self._client.upload_part, **where, Body=body)["ETag"])
 
     def copy_part(self, key: str, upload: str, number: int, source: str) -> str:
-        """Let the server copy a whole object into part `number`; its etag. Raises Missing, StorageError."""
+        """Let the server copy a whole object into a part; its etag. Raises Missing, Unsupported, StorageError."""
         where = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
         copied = _call(self._client.upload_part_copy, **where, CopySource={"Bucket": self._bucket, "Key": source})
         return str(copied["CopyPartResult"]["ETag"])
@@ -206,6 +210,8 @@ def _call(method: Any, **arguments: Any) -> Any:
             raise Missing(str(error)) from error
         if status in (409, 412):
             raise Conflict(str(error)) from error
+        if status == 501:
+            raise Unsupported(str(error)) from error
         raise StorageError(str(error)) from error
     except (BotoCoreError, HTTPClientError) as error:
         raise StorageError(str(error)) from error
