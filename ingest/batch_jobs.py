@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
-from ingest import batch_document, file_object, ids, input_lines, parts, places, results
+from ingest import batch_document, ids, input_lines, parts, places, results
 from ingest.batch_document import Document
 from ingest.batch_line import Fault
 from ingest.batch_run import Checkpoint
 from ingest.batch_validation import Validation, Verdict
 from ingest.file_object import FileObject
+from ingest.file_store import FileStore
 from ingest.parts import Part
 from ingest.results import Kind, Outcome
 from ingest.storage import Conflict, Missing, Storage, StorageError, Writer
@@ -167,7 +168,7 @@ def _show(storage: Storage, document: Document, file_id: str, writer: Writer, wh
     created_s, expiry_s = document.private.ended_ms // 1000, document.private.output_expiry_s
     expires_s = created_s + expiry_s if expiry_s else None
     file = FileObject(file_id, size, created_s, filename, "batch_output", expires_s)
-    storage.put(places.file_object(document.private.tenant, file_id), file_object.encode(file))
+    FileStore(storage).put(document.private.tenant, file)
     return file_id
 
 
