@@ -29,7 +29,7 @@ class Private(msgspec.Struct, frozen=True):
 
     `done` is the bitmap of lines; `line` and `offset` are where to read on in the input file: no line before has
     to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
-    their owner wants gone `output_expiry_s` seconds later (0: never).
+    their owner wants gone `output_expiry_s` seconds later (0: never). `assembly` is how far these files are written.
     """
 
     tenant: str
@@ -46,6 +46,7 @@ class Private(msgspec.Struct, frozen=True):
     offset: int = 0
     parts: tuple[Run, ...] = ()
     ended_ms: int = 0
+    assembly: str = ""
 
 
 class Document(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from ingest import batch_jobs
+from ingest.assembly import Assembled
 from ingest.batch_models import Models
 from ingest.batch_run import BatchRun
 from ingest.storage import Storage
@@ -58,6 +59,8 @@ class Work:
             return None
         if step == "finalise" and run.ready_to_finalise:
             return partial(batch_jobs.finalise, self._storage, run.document)
+        if run.ready_to_assemble:
+            return partial(batch_jobs.assemble, self._storage, run.document)
         if step == "leave" and not run.dirty:
             return partial(batch_jobs.clean, self._storage, run.document)
         return None
@@ -70,6 +73,9 @@ class Work:
         except Exception as error:
             log.error("%s: could not %s: %r; again in %d ms", run.id, step, error, AGAIN_MS)
             run.retry_ms = now_ms + AGAIN_MS
+            return False
+        if isinstance(result, Assembled):
+            run.assembled(result)
             return False
         if step == "validate":
             run.judge(result, now_ms)
