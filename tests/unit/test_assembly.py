@@ -135,7 +135,7 @@ def test_an_upload_may_be_closed_twice() -> None:
     writer = Writer(Storage(bucket, "b"), "k", Paused())
     writer.write(b"x" * 400)
     paused = writer.pause()
-    assert [Writer(bucket, "b", "k", paused).close() for _ in range(2)] == [400, 400]
+    assert [Writer(Storage(bucket, "b"), "k", paused).close() for _ in range(2)] == [400, 400]
     bucket.objects["k"] += b"other"
     with pytest.raises(Missing):
-        Writer(bucket, "b", "k", paused).close()
+        Writer(Storage(bucket, "b"), "k", paused).close()
