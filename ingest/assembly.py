@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ingest import bitmap, file_object, ids, input_lines, parts, places, results
+from ingest import bitmap, ids, input_lines, parts, places, results
 from ingest.batch_document import Document
 from ingest.file_object import FileObject
+from ingest.file_store import FileStore
 from ingest.parts import Part
 from ingest.results import Kind, Outcome
 from ingest.storage import Paused, Storage, Writer
@@ -118,7 +119,7 @@ class Assembly:
         created_s, expiry_s = private.ended_ms // 1000, private.output_expiry_s
         expires_s = created_s + expiry_s if expiry_s else None
         file = FileObject(file_id, size, created_s, filename, "batch_output", expires_s)
-        self._storage.put(places.file_object(private.tenant, file_id), file_object.encode(file))
+        FileStore(self._storage).put(private.tenant, file)
         return file_id
 
 

@@ -16,7 +16,7 @@ from ingest.batch_line import Fault
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 Ending = Literal["completed", "expired", "cancelled"]
-ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses")
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 MAX_WINDOW_S: Final = 7 * 86_400

@@ -114,7 +114,7 @@ class BatchRun:
         if not self.document.private.validated or not 1 <= line <= self.bitmap.total or not self.bitmap.add(line):
             return False
         self.open.pop(line, None)
-        outcome = results.outcome(result)
+        outcome = results.outcome(result, self.document.batch.endpoint)
         self._outcomes.append(outcome)
         self._bytes += len(outcome.text)
         if outcome.kind == results.OUTPUT:

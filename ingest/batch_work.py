@@ -53,7 +53,8 @@ class Work:
         if step == "validate":
             if (models := self._models()) is None:
                 return None
-            return partial(batch_jobs.validate, self._storage, run.document, models.knows, self._stop)
+            knows = models.known_at(run.document.batch.endpoint)
+            return partial(batch_jobs.validate, self._storage, run.document, knows, self._stop)
         if saving:
             return None
         if step == "finalise" and run.ready_to_finalise:

@@ -30,6 +30,7 @@ from ingest.batch_work import Work
 from ingest.follower import Follower
 from ingest.services import s3_client
 from ingest.storage import Storage, StorageError
+from ingest.sweeper import Sweeper
 from ingest.work_tail import WorkTail
 from schemas import kafka, registry, topics
 from schemas.addresses import Addresses
@@ -81,6 +82,7 @@ class Batcher:
         self._rounds = Rounds(storage, savers, self._results, self._abandon)
         self._claims = Claims(storage, savers, self._ours, stop)
         self._work = Work(storage, workers, self._models, self._abandon)
+        self._sweeper = Sweeper(storage, workers)
         self._runs: dict[str, BatchRun] = {}
         self._partitions: set[int] = set()
         self._new = False
@@ -125,6 +127,8 @@ class Batcher:
                 del self._runs[lost.id]
         self._rounds.begin(self._runs.values(), self._offsets, now_ms)
         self._feed.slice(self._runs.values(), now_ms)
+        if 0 in self._partitions:  # one batcher does it for all
+            self._sweeper.look(now_ms)
         self._producer.poll(0)
 
     # Results

@@ -18,8 +18,9 @@ from ingest.batch_document import Document, Private
 from ingest.batch_object import Batch
 from ingest.batch_store import BatchStore, NotCancellable, Promise
 from ingest.file_store import FileStore
-from ingest.files import answer, blocking, page, page_limit
+from ingest.files import answer, page, page_limit
 from ingest.journal import JournalError
+from ingest.receiving import blocking
 from ingest.services import Services
 from ingest.storage import Missing, Storage
 from schemas import topics

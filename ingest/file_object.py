@@ -1,4 +1,4 @@
-"""The file as OpenAI's API shows it. Pure."""
+"""The file as OpenAI's API shows it, and what is stored of it. Pure."""
 
 from __future__ import annotations
 
@@ -30,15 +30,25 @@ class FileObject(msgspec.Struct, frozen=True):
         return self.expires_at is not None and now_s >= self.expires_at
 
 
-_decoder: Final = msgspec.json.Decoder(FileObject)
+class StoredFile(FileObject, frozen=True):
+    """The object with what only we need: `lines`, counted while it was uploaded; None where nobody counted."""
+
+    lines: int | None = None
+
+    def shown(self) -> FileObject:
+        """What the API shows of it."""
+        return FileObject(*(getattr(self, name) for name in FileObject.__struct_fields__))
+
+
+_decoder: Final = msgspec.json.Decoder(StoredFile)
 
 
 def encode(file: FileObject) -> bytes:
-    """JSON of the object."""
+    """JSON of the object, with what is stored beside it."""
     return msgspec.json.encode(file)
 
 
-def decode(data: bytes) -> FileObject:
+def decode(data: bytes) -> StoredFile:
     """The object in `data`."""
     return _decoder.decode(data)
 
@@ -46,3 +56,22 @@ def decode(data: bytes) -> FileObject:
 def is_expiry(seconds: object) -> bool:
     """Whether a file may live for `seconds`."""
     return type(seconds) is int and MIN_EXPIRY_S <= seconds <= MAX_EXPIRY_S
+
+
+class Lines:
+    """Counts lines in the pieces of a file; what follows the last newline is one too."""
+
+    def __init__(self) -> None:
+        self.newlines = 0
+        self.open_end = False
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if data:
+            self.newlines += data.count(b"\n")
+            self.open_end = not data.endswith(b"\n")
+
+    @property
+    def count(self) -> int:
+        """Lines so far."""
+        return self.newlines + self.open_end

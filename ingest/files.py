@@ -6,27 +6,24 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from ingest import envelope, file_object, ids, places
-from ingest.file_object import FileObject
+from ingest import batch_content, envelope, file_object, ids, places
+from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
+from ingest.form import Form
+from ingest.receiving import Receiving, blocking, receive
+from ingest.sending import send
 from ingest.services import Services
-from ingest.storage import Missing, Storage, StorageError, Writer
-from ingest.uploads import Upload
+from ingest.storage import Missing, Storage
 
-MAX_FILE_BYTES: Final = 512 * 1024 * 1024
-# What is parsed between two waits for S3: enough to be worth a thread's time.
-FEED_BYTES: Final = 1024 * 1024
+MAX_FILE_BYTES: Final = 100 * 1024**3
 MAX_LIST: Final = 10_000
 _RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)")
-
-T = TypeVar("T")
 
 
 def make_router(services: Services) -> APIRouter:
@@ -37,18 +34,8 @@ def make_router(services: Services) -> APIRouter:
     router.add_api_route("", routes.list, methods=["GET"])
     router.add_api_route("/{file_id}", routes.get, methods=["GET"])
     router.add_api_route("/{file_id}", routes.delete, methods=["DELETE"])
-    router.add_api_route("/{file_id}/content", routes.content, methods=["GET"])
+    router.add_api_route("/{file_id}/content", routes.content, methods=["GET", "HEAD"])
     return router
-
-
-async def blocking(call: Callable[..., T], *arguments: object) -> T:
-    """Run a call that waits for S3 in a thread. Raises ApiError: 503 where S3 fails; Missing passes."""
-    try:
-        return await asyncio.to_thread(call, *arguments)
-    except Missing:
-        raise
-    except StorageError as error:
-        raise envelope.unavailable("The file store cannot be reached.", "storage_unavailable") from error
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -61,6 +48,7 @@ class Files:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._receiving = Receiving()
 
     def _store(self) -> tuple[Storage, FileStore]:
         storage = Storage(self._services.s3, self._services.addresses.bucket)
@@ -72,16 +60,17 @@ class Files:
         storage, store = self._store()
         now_ms = time.time_ns() // 1_000_000
         file_id = ids.newest_first(ids.FILE, now_ms, os.urandom(16))
-        writer = storage.writer(places.file_content(tenant, file_id))
-        try:
-            upload = await _receive(request, writer)
-            file = _file(file_id, upload, writer.size, now_ms // 1000)
-            await blocking(writer.close)
-        except BaseException:
-            await asyncio.to_thread(writer.abort)
-            raise
+        with self._receiving.room():
+            writer = storage.writer(places.file_content(tenant, file_id))
+            try:
+                upload, lines = await receive(request, writer, "file", MAX_FILE_BYTES)
+                file = _file(file_id, upload, writer.size, now_ms // 1000, lines.count)
+                await blocking(writer.close)
+            except BaseException:
+                await asyncio.to_thread(writer.abort)
+                raise
         await blocking(store.put, tenant, file)
-        return answer(file)
+        return answer(file.shown())
 
     async def list(self, request: Request) -> Response:
         """GET /v1/files"""
@@ -96,11 +85,11 @@ class Files:
         _, store = self._store()
         now_s = int(time.time())
         found = await blocking(store.list, tenant, after, limit + 1, purpose, order == "asc", now_s)
-        return answer(page(found, limit))
+        return answer(page([file.shown() for file in found], limit))
 
     async def get(self, request: Request, file_id: str) -> Response:
         """GET /v1/files/{file_id}"""
-        return answer((await self._find(request, file_id))[1])
+        return answer((await self._find(request, file_id))[1].shown())
 
     async def delete(self, request: Request, file_id: str) -> Response:
         """DELETE /v1/files/{file_id}. 409 while a batch reads it: its lines would be lost."""
@@ -112,22 +101,28 @@ class Files:
         return answer({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: Request, file_id: str) -> Response:
-        """GET /v1/files/{file_id}/content, whole or one range of bytes."""
+        """GET /v1/files/{file_id}/content, whole or one range of bytes; the results so far, if it is a batch's id."""
+        if ids.is_id(ids.BATCH, file_id):
+            return await batch_content.respond(self._services, request, file_id)
         tenant, file = await self._find(request, file_id)
         _, store = self._store()
-        start, end, partial = byte_range(request.headers.get("range"), file.bytes)
-        headers = {"content-length": str(end - start), "accept-ranges": "bytes"}
+        # A file never changes, so its id is its version.
+        tag = f'"{file_id}"'
+        wanted = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
+        start, end, partial = byte_range(wanted, file.bytes)
+        headers = {"content-length": str(end - start), "accept-ranges": "bytes", "etag": tag}
         if partial:
             headers["content-range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+        status = 206 if partial else 200
+        if request.method == "HEAD":
+            return Response(None, status, headers, "application/octet-stream")
         try:
-            blocks = iter(await blocking(store.content, tenant, file_id, start, end))
-            first = await blocking(next, blocks, b"")
+            blocks = store.content(tenant, file_id, start, end)
+            return await send(blocks, status, headers, "application/octet-stream")
         except Missing as error:
             raise _no_file(file_id) from error
-        status = 206 if partial else 200
-        return StreamingResponse(_stream(first, blocks), status, headers, "application/octet-stream")
 
-    async def _find(self, request: Request, file_id: str) -> tuple[str, FileObject]:
+    async def _find(self, request: Request, file_id: str) -> tuple[str, StoredFile]:
         tenant = (await self._services.caller(request)).tenant
         _, store = self._store()
         try:
@@ -140,32 +135,7 @@ def _no_file(file_id: str) -> envelope.ApiError:
     return envelope.not_found(f"No such File object: {file_id}", "id")
 
 
-async def _stream(first: bytes, blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    block = first
-    while block:
-        yield block
-        block = await asyncio.to_thread(next, blocks, b"")
-
-
-async def _receive(request: Request, writer: Writer) -> Upload:
-    """Read the form and send the file on. Raises ApiError (400, 413, 503)."""
-    upload = Upload(request.headers.get("content-type", ""), writer.write)
-    waiting = bytearray()
-    async for chunk in request.stream():
-        waiting += chunk
-        if len(waiting) >= FEED_BYTES:
-            await blocking(upload.feed, bytes(waiting))
-            waiting.clear()
-        if writer.size > MAX_FILE_BYTES:
-            raise envelope.too_large(MAX_FILE_BYTES)
-    await blocking(upload.feed, bytes(waiting))
-    upload.finish()
-    if writer.size > MAX_FILE_BYTES:
-        raise envelope.too_large(MAX_FILE_BYTES)
-    return upload
-
-
-def _file(file_id: str, upload: Upload, size: int, now_s: int) -> FileObject:
+def _file(file_id: str, upload: Form, size: int, now_s: int, lines: int) -> StoredFile:
     """The object of a whole upload. Raises ApiError (400)."""
     if upload.filename is None:
         raise envelope.invalid("The form has no part called file.", "file")
@@ -173,7 +143,7 @@ def _file(file_id: str, upload: Upload, size: int, now_s: int) -> FileObject:
     if purpose != "batch":
         raise envelope.invalid(f"purpose must be 'batch', not {purpose!r}.", "purpose")
     expires_at = _expires_at(upload.fields, now_s)
-    return FileObject(file_id, size, now_s, upload.filename, "batch", expires_at)
+    return StoredFile(file_id, size, now_s, upload.filename, "batch", expires_at, lines=lines)
 
 
 def _expires_at(fields: dict[str, str], now_s: int) -> int | None:

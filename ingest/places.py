@@ -6,11 +6,16 @@ import hashlib
 from typing import Final
 
 OPEN: Final = "open/"
+FILES: Final = "files/"
+EXPIRING: Final = "expiring/"
+UPLOADS: Final = "uploads/"
+# What the sweeper saw at its last rounds.
+SWEEPER: Final = "sweeper.json"
 
 
 def files(tenant: str) -> str:
     """Folder of a tenant's files."""
-    return f"files/{tenant}/"
+    return f"{FILES}{tenant}/"
 
 
 def file_object(tenant: str, file_id: str) -> str:
@@ -52,3 +57,48 @@ def of_open_batch(key: str) -> tuple[str, str]:
 def idempotency(tenant: str, key: str) -> str:
     """What a tenant's Idempotency-Key stands for. The key is a caller's text, so its hash names the object."""
     return f"idempotency/{tenant}/{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def expiry(expires_s: int, tenant: str, file_id: str) -> str:
+    """The mark of a file that goes at `expires_s`: their order is that of their moments."""
+    return f"{EXPIRING}{expires_s:012d}/{tenant}/{file_id}"
+
+
+def of_expiry(key: str) -> tuple[int, str, str]:
+    """(seconds, tenant, file id) of such a mark. Raises ValueError if it is none."""
+    seconds, tenant, file_id = key.removeprefix(EXPIRING).split("/")
+    return int(seconds), tenant, file_id
+
+
+def uploads(tenant: str) -> str:
+    """Folder of a tenant's uploads in parts."""
+    return f"{UPLOADS}{tenant}/"
+
+
+def upload(tenant: str, upload_id: str) -> str:
+    """The document of an upload."""
+    return f"{uploads(tenant)}{upload_id}.json"
+
+
+def upload_parts(tenant: str, upload_id: str) -> str:
+    """Folder of the parts of an upload."""
+    return f"{uploads(tenant)}{upload_id}/"
+
+
+def upload_part(tenant: str, upload_id: str, part_id: str) -> str:
+    """The bytes of a part."""
+    return f"{upload_parts(tenant, upload_id)}{part_id}"
+
+
+def upload_mark(tenant: str, upload_id: str, part_id: str, size: int, newlines: int, open_end: bool) -> str:
+    """The mark of a part whose bytes are there: how many, how many newlines, and whether more follows the last one."""
+    return f"{upload_part(tenant, upload_id, part_id)}.{size}.{newlines}.{int(open_end)}"
+
+
+def of_upload_mark(key: str) -> tuple[str, int, int, bool] | None:
+    """(part id, bytes, newlines, whether its end is open) of such a mark; None of a part's bytes."""
+    part_id, *numbers = key.rpartition("/")[2].split(".")
+    if not numbers:
+        return None
+    size, newlines, open_end = map(int, numbers)
+    return part_id, size, newlines, bool(open_end)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 log = logging.getLogger(__name__)
 
-# S3 takes at most 10,000 parts of an upload, so they grow: a thousand of 8 MiB, a thousand of 16 MiB, and so on,
-# 430 GiB in all. A file of 100 GiB ends with parts, and so a buffer, of 40 MiB.
+# S3 takes at most 10,000 parts of an upload: they grow by this much after each 2,500, so that they suffice for 200 GB.
 UPLOAD_PART_BYTES: Final = 8 * 1024 * 1024
-PARTS_ALIKE: Final = 1_000
+PARTS_OF_A_SIZE: Final = 2_500
 BLOCK_BYTES: Final = 256 * 1024
 DELETE_KEYS: Final = 1_000
 
@@ -25,6 +24,10 @@ class StorageError(Exception):
 
 class Missing(StorageError):
     """There is no such object."""
+
+
+class Unsupported(StorageError):
+    """This server does not do such things; trying again will not help."""
 
 
 class Conflict(StorageError):
@@ -115,14 +118,56 @@ class Storage:
 
     def writer(self, key: str, paused: Paused = Paused()) -> Writer:
         """A stream into an object, which appears as a whole when it is closed; `paused` is what it begins with."""
-        return Writer(self._client, self._bucket, key, paused)
+        return Writer(self, key, paused)
+
+    def modified_s(self, key: str) -> int:
+        """When an object was written, Unix seconds by the server's clock. Raises Missing, StorageError."""
+        return int(_call(self._client.head_object, Bucket=self._bucket, Key=key)["LastModified"].timestamp())
+
+    # Uploads in parts
+
+    def begin_upload(self, key: str) -> str:
+        """Begin an object in parts; the upload's id. Raises StorageError."""
+        return str(_call(self._client.create_multipart_upload, Bucket=self._bucket, Key=key)["UploadId"])
+
+    def send_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+        """Send part `number` (from 1) of an upload; its etag. Raises StorageError."""
+        where = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
+        return str(_call(self._client.upload_part, **where, Body=body)["ETag"])
+
+    def copy_part(self, key: str, upload: str, number: int, source: str) -> str:
+        """Let the server copy a whole object into a part; its etag. Raises Missing, Unsupported, StorageError."""
+        where = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
+        copied = _call(self._client.upload_part_copy, **where, CopySource={"Bucket": self._bucket, "Key": source})
+        return str(copied["CopyPartResult"]["ETag"])
+
+    def end_upload(self, key: str, upload: str, etags: Sequence[str]) -> None:
+        """Make the object of its parts, whose etags are given in order. Raises StorageError."""
+        parts = [{"ETag": etag, "PartNumber": i} for i, etag in enumerate(etags, start=1)]
+        where = {"Bucket": self._bucket, "Key": key, "UploadId": upload}
+        _call(self._client.complete_multipart_upload, **where, MultipartUpload={"Parts": parts})
+
+    def drop_upload(self, key: str, upload: str) -> None:
+        """Give an unfinished upload up, with its parts. Raises Missing, StorageError."""
+        _call(self._client.abort_multipart_upload, Bucket=self._bucket, Key=key, UploadId=upload)
+
+    def unfinished(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """(key, upload id) of uploads under `prefix` that were begun and not ended. Raises StorageError."""
+        more: dict[str, str] = {}
+        while True:
+            answer = _call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=prefix, **more)
+            for entry in answer.get("Uploads", ()):
+                yield entry["Key"], entry["UploadId"]
+            if not answer.get("IsTruncated"):
+                return
+            more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
     def abort_uploads(self, key: str) -> None:
         """Give up every upload into `key` that was begun and not closed. Raises StorageError."""
-        answer = _call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=key)
-        for upload in answer.get("Uploads", ()):
-            if upload["Key"] == key:
-                _abort(self._client, {"Bucket": self._bucket, "Key": key}, upload["UploadId"])
+        for found, upload in list(self.unfinished(key)):
+            if found == key:
+                with contextlib.suppress(Missing):
+                    self.drop_upload(key, upload)
 
 
 class Writer:
@@ -131,9 +176,9 @@ class Writer:
     Where it cuts depends on the bytes alone. So a part that is sent twice, after a kill, is the same both times.
     """
 
-    def __init__(self, client: Any, bucket: str, key: str, paused: Paused) -> None:
-        self._client = client
-        self._where = {"Bucket": bucket, "Key": key}
+    def __init__(self, storage: Storage, key: str, paused: Paused) -> None:
+        self._storage = storage
+        self._key = key
         self._buffer = bytearray(paused.rest)
         self._upload = paused.upload
         self._etags = list(paused.etags)
@@ -143,9 +188,9 @@ class Writer:
         """Append. Raises StorageError."""
         self._buffer += data
         self.size += len(data)
-        while len(self._buffer) >= (part := self._part_bytes()):
-            self._send(bytes(self._buffer[:part]))
-            del self._buffer[:part]
+        while len(self._buffer) >= (wanted := part_bytes(len(self._etags) + 1)):
+            self._send(bytes(self._buffer[:wanted]))
+            del self._buffer[:wanted]
 
     def pause(self) -> Paused:
         """What another writer needs to go on here."""
@@ -154,18 +199,16 @@ class Writer:
     def close(self) -> int:
         """Finish the object; its size in bytes. Raises StorageError."""
         if not self._upload:
-            _call(self._client.put_object, **self._where, Body=bytes(self._buffer))
+            self._storage.put(self._key, bytes(self._buffer))
             return self.size
         if self._buffer:
             self._send(bytes(self._buffer))
             self._buffer.clear()
-        done = {"Parts": [{"ETag": e, "PartNumber": n} for n, e in enumerate(self._etags, 1)]}
         try:
-            _call(self._client.complete_multipart_upload, **self._where, UploadId=self._upload, MultipartUpload=done)
+            self._storage.end_upload(self._key, self._upload, self._etags)
         except Missing:
             # The answer to an earlier completion got lost: then the object is there.
-            head = _call(self._client.head_object, **self._where)
-            if int(head["ContentLength"]) != self.size:
+            if self._storage.size(self._key) != self.size:
                 raise
         return self.size
 
@@ -174,24 +217,19 @@ class Writer:
         if not self._upload:
             return
         try:
-            _abort(self._client, self._where, self._upload)
+            self._storage.drop_upload(self._key, self._upload)
         except StorageError as error:
-            log.warning("an unfinished upload of %s stays: %s", self._where["Key"], error)
-
-    def _part_bytes(self) -> int:
-        return UPLOAD_PART_BYTES * (1 + len(self._etags) // PARTS_ALIKE)
+            log.warning("an unfinished upload of %s stays: %s", self._key, error)
 
     def _send(self, part: bytes) -> None:
         if not self._upload:
-            self._upload = _call(self._client.create_multipart_upload, **self._where)["UploadId"]
-        number = len(self._etags) + 1
-        answer = _call(self._client.upload_part, **self._where, UploadId=self._upload, PartNumber=number, Body=part)
-        self._etags.append(answer["ETag"])
+            self._upload = self._storage.begin_upload(self._key)
+        self._etags.append(self._storage.send_part(self._key, self._upload, len(self._etags) + 1, part))
 
 
-def _abort(client: Any, where: dict[str, str], upload: str) -> None:
-    with contextlib.suppress(Missing):
-        _call(client.abort_multipart_upload, **where, UploadId=upload)
+def part_bytes(number: int) -> int:
+    """Size of part `number` (from 1) of an upload, unless it is the last."""
+    return UPLOAD_PART_BYTES * (1 + (number - 1) // PARTS_OF_A_SIZE)
 
 
 def _call(method: Any, **arguments: Any) -> Any:
@@ -203,6 +241,8 @@ def _call(method: Any, **arguments: Any) -> Any:
             raise Missing(str(error)) from error
         if status in (409, 412):
             raise Conflict(str(error)) from error
+        if status == 501:
+            raise Unsupported(str(error)) from error
         raise StorageError(str(error)) from error
     except (BotoCoreError, HTTPClientError) as error:
         raise StorageError(str(error)) from error

@@ -70,11 +70,38 @@ def test_cancelling(client: openai.OpenAI, admission: BatchAdmission) -> None:
     admission.per_second = 200
     made = create(client, jsonl([line(n) for n in range(1, 1001)]))
     await_(lambda: client.batches.retrieve(made.id).request_counts.completed > 20, "progress")  # type: ignore[union-attr]
+    with pytest.raises(openai.ConflictError):
+        client.files.content(made.id)
+    done = [orjson.loads(text) for text in client.files.content(made.id, extra_query={"partial": "true"}).iter_lines()]
+    numbers = [int(value["custom_id"][1:]) for value in done]
+    assert len(numbers) > 20 and numbers == sorted(set(numbers))
     assert client.batches.cancel(made.id).status == "cancelling"
     batch = ended(client, made.id)
     assert batch.status == "cancelled" and batch.output_file_id and batch.error_file_id
     texts = [client.files.content(name).text for name in (batch.output_file_id, batch.error_file_id)]
     assert sum(text.count("\n") for text in texts) == 1000
+    assert [client.files.content(made.id, extra_query={"kind": kind}).text for kind in ("output", "error")] == texts
+    last = [orjson.loads(text) for text in texts[0].splitlines()]
+    assert all(value in last for value in done)
+
+
+def test_an_upload_survives_a_killed_gateway(client: openai.OpenAI, world: World, admission: BatchAdmission) -> None:
+    content = jsonl([line(n) for n in range(1, 101)])
+    half = len(content) // 2
+    upload = client.uploads.create(filename="in.jsonl", purpose="batch", bytes=len(content), mime_type="text/jsonl")
+    first = client.uploads.parts.create(upload.id, data=content[:half])
+    world.kill_gateway()
+    with pytest.raises(openai.APIConnectionError):
+        client.uploads.parts.create(upload.id, data=content[half:])
+    world.gateway()
+    second = client.uploads.parts.create(upload.id, data=content[half:])
+    done = client.uploads.complete(upload.id, part_ids=[first.id, second.id])
+    assert done.status == "completed" and done.file is not None
+    assert client.files.content(done.file.id).content == content
+    whole = client.uploads.upload_file_chunked(
+        file=content, filename="in.jsonl", bytes=len(content), mime_type="text/jsonl", purpose="batch", part_size=4096
+    )
+    assert whole.file is not None and client.files.content(whole.file.id).content == content
 
 
 def test_pages_and_refusals(client: openai.OpenAI) -> None:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from ingest import batches, files, places
 from ingest.envelope import ApiError
 from ingest.file_object import FileObject
+from ingest.file_store import FileStore
 from ingest.follower import Follower
 from ingest.journal import Journal
 from ingest.services import Services
@@ -103,6 +104,11 @@ def test_a_file_lives_and_goes(app: FastAPI) -> None:
     assert (part.status_code, part.content) == (206, content[10:20])
     assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
     assert call(app, "GET", path, headers={"range": "bytes=-5"}).content == content[-5:]
+    rest = {"range": "bytes=10-", "if-range": part.headers["etag"]}
+    assert call(app, "GET", path, headers=rest).content == content[10:]
+    assert call(app, "GET", path, headers={**rest, "if-range": '"another"'}).content == content
+    head = call(app, "HEAD", path, headers={"range": "bytes=10-19"})
+    assert (head.status_code, head.content, head.headers["content-length"]) == (206, b"", "10")
     assert call(app, "GET", path, headers={"range": f"bytes={len(content)}-"}).status_code == 416
     for method, place in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
         assert call(app, method, f"/v1/files/{created['id']}{place}", "files-b").status_code == 404
@@ -142,8 +148,16 @@ def test_an_upload_is_not_held_in_memory(app: FastAPI) -> None:
 
     kind = {"content-type": "multipart/form-data; boundary=b"}
     created = call(app, "POST", "/v1/files", content=body(), headers=kind).json()
-    assert created["bytes"] == 400 * 65_536
+    assert created["bytes"] == 400 * 65_536 and "lines" not in created
     call(app, "DELETE", f"/v1/files/{created['id']}")
+
+
+def test_lines_are_counted_on_the_way_and_kept_to_ourselves(app: FastAPI, services: Services) -> None:
+    shown = upload(app, b"{}\n" * 400_000 + b"{}").json()
+    store = FileStore(Storage(services.s3, services.addresses.bucket))
+    stored = store.get("files-a", shown["id"], 0)
+    assert stored.lines == 400_001 and "lines" not in shown
+    assert "lines" not in call(app, "GET", f"/v1/files/{shown['id']}").json()
 
 
 def test_files_are_listed_newest_first(app: FastAPI) -> None:

@@ -26,7 +26,7 @@ PRIVATE = Private("acme", "demo", 1_000, 10**13, epoch=1, validated=True)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "UPLOAD_PART_BYTES", 400)
-    monkeypatch.setattr(storage, "PARTS_ALIKE", 5)
+    monkeypatch.setattr(storage, "PARTS_OF_A_SIZE", 5)
 
 
 class World:
@@ -122,7 +122,7 @@ def test_what_was_merged_is_not_read_again() -> None:
 
 def test_parts_of_an_upload_grow() -> None:
     bucket = Bucket()
-    writer = Writer(bucket, "b", "k", Paused())
+    writer = Writer(Storage(bucket, "b"), "k", Paused())
     for _ in range(100):
         writer.write(b"x" * 100)
     sizes = [len(part) for _, part in sorted(bucket.uploads["1"][1].items())]
@@ -132,10 +132,10 @@ def test_parts_of_an_upload_grow() -> None:
 
 def test_an_upload_may_be_closed_twice() -> None:
     bucket = Bucket()
-    writer = Writer(bucket, "b", "k", Paused())
+    writer = Writer(Storage(bucket, "b"), "k", Paused())
     writer.write(b"x" * 400)
     paused = writer.pause()
-    assert [Writer(bucket, "b", "k", paused).close() for _ in range(2)] == [400, 400]
+    assert [Writer(Storage(bucket, "b"), "k", paused).close() for _ in range(2)] == [400, 400]
     bucket.objects["k"] += b"other"
     with pytest.raises(Missing):
-        Writer(bucket, "b", "k", paused).close()
+        Writer(Storage(bucket, "b"), "k", paused).close()

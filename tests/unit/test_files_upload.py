@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import files
+from ingest import file_object, files, storage
 from ingest.envelope import ApiError
-from ingest.uploads import Upload
+from ingest.file_object import FileObject, Lines, StoredFile
+from ingest.form import Form
 
 KIND = "multipart/form-data; boundary=b"
 FORM = (
@@ -21,7 +22,7 @@ FORM = (
 @given(st.integers(1, len(FORM)))
 def test_a_form_does_not_depend_on_its_pieces(size: int) -> None:
     got = bytearray()
-    upload = Upload(KIND, got.extend)
+    upload = Form(KIND, got.extend)
     for at in range(0, len(FORM), size):
         upload.feed(FORM[at : at + size])
     upload.finish()
@@ -32,7 +33,7 @@ def test_a_form_does_not_depend_on_its_pieces(size: int) -> None:
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary="])
 def test_what_is_no_form(kind: str) -> None:
     with pytest.raises(ApiError) as refused:
-        Upload(kind, lambda _: None)
+        Form(kind, lambda _: None)
     assert refused.value.status == 400
 
 
@@ -46,7 +47,7 @@ def test_what_is_no_form(kind: str) -> None:
     ],
 )
 def test_a_broken_form(form: bytes) -> None:
-    upload = Upload(KIND, lambda _: None)
+    upload = Form(KIND, lambda _: None)
     with pytest.raises(ApiError) as refused:
         upload.feed(form)
         upload.finish()
@@ -77,3 +78,25 @@ def test_a_range_behind_the_end(header: str) -> None:
     with pytest.raises(ApiError) as refused:
         files.byte_range(header, 100)
     assert (refused.value.status, refused.value.headers) == (416, {"content-range": "bytes */100"})
+
+
+@given(st.lists(st.binary(max_size=4)))
+def test_lines_do_not_depend_on_pieces(pieces: list[bytes]) -> None:
+    lines = Lines()
+    for piece in pieces:
+        lines.add(piece)
+    whole = b"".join(pieces)
+    assert lines.count == len(whole.split(b"\n")) - (not whole or whole.endswith(b"\n"))
+
+
+def test_what_is_stored_of_a_file_is_more_than_what_is_shown_and_old_files_stay_readable() -> None:
+    shown = FileObject("file-1", 3, 1, "x", "batch", 5)
+    stored = StoredFile("file-1", 3, 1, "x", "batch", 5, lines=7)
+    assert stored.shown() == shown and type(stored.shown()) is FileObject
+    assert file_object.decode(file_object.encode(stored)) == stored
+    assert file_object.decode(file_object.encode(shown)).lines is None
+
+
+def test_ten_thousand_parts_suffice_for_the_largest_file() -> None:
+    assert sum(map(storage.part_bytes, range(1, 10_001))) > files.MAX_FILE_BYTES
+    assert max(map(storage.part_bytes, range(1, 10_001))) <= 32 * 1024 * 1024

@@ -1,0 +1,114 @@
+"""Takes in the body of a form with a file, at the pace at which S3 takes it on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import orjson
+from starlette.requests import Request
+
+from ingest import envelope
+from ingest.file_object import Lines
+from ingest.form import Form
+from ingest.storage import Missing, StorageError, Writer
+
+# What is parsed between two waits for S3: enough to be worth a thread's time.
+FEED_BYTES: Final = 1024 * 1024
+# What a form has beside its file: boundaries, headers, text fields.
+FORM_BYTES: Final = 128 * 1024
+# Each holds a part for S3 in memory, 8 MiB and more.
+MAX_RECEIVING: Final = 16
+SILENCE_S: Final = 60.0
+
+T = TypeVar("T")
+
+
+class Receiving:
+    """The forms that one process takes in at the same time."""
+
+    def __init__(self, most: int = MAX_RECEIVING) -> None:
+        self._left = most
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place for one more form. Raises ApiError (503)."""
+        if not self._left:
+            raise envelope.unavailable("Too many files are being uploaded.", "overloaded")
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
+
+
+async def blocking(call: Callable[..., T], *arguments: object) -> T:
+    """Run a call that waits for S3 in a thread. Raises ApiError: 503 where S3 fails; Missing passes."""
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except Missing:
+        raise
+    except StorageError as error:
+        raise envelope.unavailable("The file store cannot be reached.", "storage_unavailable") from error
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes. Raises ApiError (400, 413)."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise envelope.too_large(limit)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise envelope.invalid(f"The body is not valid JSON: {error}", code="invalid_json") from error
+    if not isinstance(value, dict):
+        raise envelope.invalid("The body must be a JSON object.")
+    return value
+
+
+async def receive(request: Request, writer: Writer, field: str, limit: int) -> tuple[Form, Lines]:
+    """Read a form to its end; the bytes of its part `field`, at most `limit`, go on to `writer`.
+
+    Raises ApiError (400, 408, 413, 503).
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit + FORM_BYTES:
+        raise envelope.too_large(limit)
+    lines = Lines()
+
+    def write(data: bytes) -> None:
+        lines.add(data)
+        writer.write(data)
+
+    upload = Form(request.headers.get("content-type", ""), write, field)
+    waiting = bytearray()
+    async for chunk in _patient(request.stream()):
+        waiting += chunk
+        if len(waiting) >= FEED_BYTES:
+            await blocking(upload.feed, bytes(waiting))
+            waiting.clear()
+        if writer.size > limit:
+            raise envelope.too_large(limit)
+    await blocking(upload.feed, bytes(waiting))
+    upload.finish()
+    if writer.size > limit:
+        raise envelope.too_large(limit)
+    return upload, lines
+
+
+async def _patient(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a body, none of which lets the next one wait too long. Raises ApiError (408)."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            message = f"Nothing came for {SILENCE_S:.0f} s."
+            raise envelope.ApiError(408, message, code="request_timeout") from None
+        yield piece
