@@ -85,15 +85,16 @@ def validate(
     storage: Storage, document: Document, knows_model: Callable[[str], bool], stop: threading.Event
 ) -> Verdict:
     """Read the whole input file. Raises Stopped, StorageError."""
-    validation = Validation(document.batch.endpoint, knows_model)
+    validation, chunker = Validation(document.batch.endpoint, knows_model), input_lines.Chunker()
     content = places.file_content(document.private.tenant, document.batch.input_file_id)
     try:
-        for raw in input_lines.split(storage.blocks(content)):
-            validation.add(raw)
+        for block in storage.blocks(content):
+            validation.add_lines(chunker.feed(block))
             if validation.over:
                 break
             if stop.is_set():
                 raise Stopped("validation")
+        validation.add(chunker.finish())
     except Missing:
         return Verdict(0, "", (Fault("invalid_request", "The input file does not exist any more.", "input_file_id"),))
     return validation.finish()

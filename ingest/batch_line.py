@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -42,6 +43,20 @@ class _Body(msgspec.Struct):
     stream: Any = None
 
 
+class GoodBody(msgspec.Struct, gc=False):
+    """What validation looks at in the body of a line."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    stream: Any = None
+
+
+class GoodLine(msgspec.Struct, gc=False):
+    """What validation looks at in a line. `method` and `url` are not kept: they are what they must be."""
+
+    custom_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CUSTOM_ID)]
+    body: GoodBody
+
+
 _envelope: Final = msgspec.json.Decoder(_Envelope)
 _body: Final = msgspec.json.Decoder(_Body)
 
@@ -56,9 +71,48 @@ def parse(raw: bytes) -> Line | Fault:
         body = _body.decode(envelope.body)
     except (UnicodeDecodeError, msgspec.DecodeError):
         return _explain(raw)
+    except RecursionError:
+        return Fault("invalid_request", "The line is nested too deeply.")
     if fault := _check(envelope, body):
         return fault
     return Line(envelope.custom_id, envelope.url, body.model, bytes(envelope.body))
+
+
+def good_lines(url: str) -> Callable[[bytes], list[GoodLine] | None]:
+    """A function that takes whole lines, each with its newline, and gives what is in them if every one is a good line
+    for the endpoint `url`; None if any may not be, for `parse` to tell which and why.
+
+    One pass of one decoder over many lines, without an object for each: ten times as fast as line by line.
+    """
+    fields = [("method", Literal["POST"]), ("url", Literal[url])]
+    kind = msgspec.defstruct("Good", fields, bases=(GoodLine,), kw_only=True, gc=False)
+    decoder: msgspec.json.Decoder[GoodLine] = msgspec.json.Decoder(kind)
+
+    def read(lines: bytes) -> list[GoodLine] | None:
+        # Where all of them together are no longer than one may be, none is too long.
+        if len(lines) > MAX_LINE_BYTES:
+            return None
+        try:
+            if not lines.isascii():
+                lines.decode()
+            found = decoder.decode_lines(lines)
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+            return None
+        # As many values as newlines: no line is blank, and no value goes over several lines.
+        if len(found) != lines.count(b"\n") or any(line.body.stream is True for line in found):
+            return None
+        return found
+
+    return read
+
+
+def body_of(raw: bytes) -> tuple[str, bytes]:
+    """(custom_id, the request's JSON exactly as it was sent) of a line that was found good before.
+
+    Raises msgspec.DecodeError on another one, which is an input that has changed since.
+    """
+    envelope = _envelope.decode(raw)
+    return envelope.custom_id, bytes(envelope.body)
 
 
 def _check(envelope: _Envelope, body: _Body) -> Fault | None:

@@ -27,6 +27,7 @@ class Validation:
     def __init__(self, endpoint: str, knows_model: Callable[[str], bool]) -> None:
         self._endpoint = endpoint
         self._knows_model = knows_model
+        self._good_lines = batch_line.good_lines(endpoint)
         self._ids = Hashes()
         self._faults: list[Fault] = []
         self._model = ""
@@ -38,6 +39,12 @@ class Validation:
         """Whether further lines would change nothing: too many of them, or of their faults."""
         return self._line >= MAX_LINES + 1 or len(self._faults) >= MAX_FAULTS
 
+    def add_lines(self, lines: bytes) -> None:
+        """Take the next whole lines, each with its newline: together if all are good, else one by one."""
+        if not self._take_good(lines):
+            for raw in lines.split(b"\n")[:-1]:
+                self.add(raw)
+
     def add(self, raw: bytes) -> None:
         """Take the next line, without its newline."""
         if self.over:
@@ -47,32 +54,51 @@ class Validation:
             return
         while self._blank and not self.over:
             self._blank -= 1
-            self._line += 1
             self._report(Fault("invalid_json_line", "The line is empty."))
-        self._line += 1
-        if self._line > MAX_LINES:
+        if self._line == MAX_LINES:
+            self._line += 1
             self._faults.append(Fault("too_many_tasks", f"A batch may have at most {MAX_LINES} lines."))
             return
         parsed = batch_line.parse(raw)
         fault = parsed if isinstance(parsed, Fault) else self._compare(parsed)
         if fault is not None:
             self._report(fault)
+            return
+        assert isinstance(parsed, Line)
+        self._line += 1
+        self._ids.add(parsed.custom_id)
 
     def finish(self) -> Verdict:
         """The verdict, after the last line."""
+        for place, first in self._ids.repetitions(MAX_FAULTS):
+            message = f"custom_id occurs more than once: line {first + 1} has it too."
+            self._faults.append(Fault("duplicate_custom_id", message, "custom_id", place + 1))
         if not self._line and not self._faults:
             self._faults.append(Fault("empty_file", "The input file has no line."))
+        self._faults.sort(key=lambda fault: fault.line or self._line + 1)
         return Verdict(self._line, self._model, tuple(self._faults[:MAX_FAULTS]))
 
+    def _take_good(self, lines: bytes) -> bool:
+        """Whether all lines are good and were taken; the first of a file is never taken here, as it names the model."""
+        if self._blank or not self._model or self.over:
+            return False
+        found = self._good_lines(lines)
+        if found is None or self._line + len(found) > MAX_LINES or {f.body.model for f in found} != {self._model}:
+            return False
+        self._ids.extend([f.custom_id for f in found])
+        self._line += len(found)
+        return True
+
     def _report(self, fault: Fault) -> None:
+        """A bad line. Its place among the custom ids is held by what no custom id can be: it is too long for one."""
+        self._line += 1
+        self._ids.add(f"{self._line:0{batch_line.MAX_CUSTOM_ID + 1}}")
         self._faults.append(fault._replace(line=self._line))
 
     def _compare(self, line: Line) -> Fault | None:
         """Hold a good line against the batch and the lines before it."""
         if line.url != self._endpoint:
             return Fault("url_mismatch", f"url is not the batch's endpoint {self._endpoint}.", "url")
-        if not self._ids.add(line.custom_id):
-            return Fault("duplicate_custom_id", f"custom_id {line.custom_id!r} occurs more than once.", "custom_id")
         if self._model and line.model != self._model:
             message = f"A file is for one model: this line has {line.model!r}, an earlier one {self._model!r}."
             return Fault("model_mismatch", message, "body.model")

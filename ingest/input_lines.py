@@ -53,6 +53,32 @@ class Splitter:
         return line
 
 
+class Chunker:
+    """Cuts blocks behind their last newline, so that each piece is whole lines and a line is never in two pieces.
+
+    Of a line longer than `longest` little more than that is kept: enough to refuse it.
+    """
+
+    def __init__(self, longest: int = MAX_LINE_BYTES) -> None:
+        self._longest = longest
+        self._rest = b""
+
+    def feed(self, block: bytes) -> bytes:
+        """The lines that end within `block`, each with its newline; empty if none does."""
+        end = block.rfind(b"\n") + 1
+        if not end:
+            self._rest = (self._rest + block)[: self._longest + 1]
+            return b""
+        lines = self._rest + block[:end] if self._rest else block[:end]
+        self._rest = block[end:][: self._longest + 1]
+        return lines
+
+    def finish(self) -> bytes:
+        """The last line, without a newline, if the file does not end in one."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
 def split(blocks: Iterable[bytes], longest: int = MAX_LINE_BYTES) -> Iterator[bytes]:
     """The lines of a file that comes in blocks, without their newlines; see Splitter about long ones."""
     splitter = Splitter(longest=longest)

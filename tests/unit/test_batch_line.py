@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -9,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import batch_line, batch_validation
+from ingest import batch_line, batch_validation, hashes
 from ingest.batch_line import Fault, Line
 from ingest.batch_validation import Validation, Verdict
-from ingest.hashes import Hashes
-from ingest.input_lines import Splitter, split
+from ingest.hashes import Hashes, Repetition
+from ingest.input_lines import Chunker, Splitter, split
 
 URL = "/v1/chat/completions"
 
@@ -26,11 +27,22 @@ def parse(value: Any) -> Line | Fault:
     return batch_line.parse(orjson.dumps(value))
 
 
-def validate(lines: list[Any]) -> Verdict:
-    validation = Validation(URL, lambda name: name in ("echo", "other"))
-    for value in lines:
-        validation.add(value if isinstance(value, bytes) else orjson.dumps(value))
-    return validation.finish()
+def validate(lines: list[Any], ended: bool = True) -> Verdict:
+    """What validation says, which is the same however many lines it is given at once."""
+    raw = [value if isinstance(value, bytes) else orjson.dumps(value) for value in lines]
+    data = b"\n".join(raw) + (b"\n" if ended and raw else b"")
+    verdicts = set()
+    for size in (7, 200, len(data) + 1):
+        validation, chunker = Validation(URL, lambda name: name in ("echo", "other")), Chunker()
+        for at in range(0, len(data), size):
+            validation.add_lines(chunker.feed(data[at : at + size]))
+        validation.add(chunker.finish())
+        verdicts.add(validation.finish())
+    one_by_one = Validation(URL, lambda name: name in ("echo", "other"))
+    for value in raw:
+        one_by_one.add(value)
+    assert verdicts == {one_by_one.finish()}
+    return verdicts.pop()
 
 
 def test_a_good_line_keeps_its_body_to_the_byte() -> None:
@@ -121,19 +133,82 @@ def test_too_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not validate([line(str(n)) for n in range(3)]).faults
 
 
-@given(st.lists(st.text(max_size=4)))
-def test_hashes_are_a_set(members: list[str]) -> None:
-    hashes, reference = Hashes(), set[str]()
-    for member in members:
-        assert hashes.add(member) == (member not in reference)
-        reference.add(member)
-    assert len(hashes) == len(reference)
+@given(st.lists(st.text(max_size=2)), st.integers(1, 9), st.integers(1, 5))
+def test_repetitions_are_found_in_order(members: list[str], most: int, step: int) -> None:
+    found, kept, reference = Hashes(), hashes.STEP, dict[str, int]()
+    expected = []
+    for place, member in enumerate(members):
+        found.add(member)
+        if reference.setdefault(member, place) != place:
+            expected.append(Repetition(place, reference[member]))
+    hashes.STEP = step  # type: ignore[misc]
+    try:
+        assert found.repetitions(most) == expected[:most]
+    finally:
+        hashes.STEP = kept  # type: ignore[misc]
 
 
-def test_hashes_grow() -> None:
-    hashes = Hashes()
-    assert all(hashes.add(str(n)) for n in range(20_000))
-    assert not any(hashes.add(str(n)) for n in range(20_000))
+def test_hashes_take_eight_bytes_each() -> None:
+    found = Hashes()
+    tracemalloc.start()
+    found.extend(str(n) for n in range(200_000))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.repetitions(1) == [] and held < 10 * 200_000
+    found.add("77777")
+    assert found.repetitions(1) == [Repetition(200_000, 77_777)]
+
+
+good = st.builds(line, st.text(st.characters(codec="utf-8"), min_size=1, max_size=3))
+bad = st.one_of(
+    st.sampled_from([line(url="/v1/embeddings"), line(body={"model": "other"}), line(method="GET"), [], 7]),
+    st.builds(
+        lambda value: line(body={"model": "echo", "stream": value}), st.sampled_from([True, False, None, "x", []])
+    ),
+    st.builds(lambda n: line("é" * n), st.integers(60, 70)),
+    st.sampled_from([b"", b" ", b"{}", b"{} {}", b"{", b"}", b'"\xff"', b"[1,", b"2]", b"nul", b"\r"]),
+    st.binary(max_size=4).filter(lambda b: b"\n" not in b),
+    st.builds(
+        lambda v: orjson.dumps(line(body={"model": "echo", "x": "Q"})).replace(b"Q", v), st.binary(max_size=3)
+    ).filter(lambda b: b"\n" not in b),
+)
+
+
+@given(st.lists(st.one_of(good, bad)), st.booleans())
+def test_many_lines_at_once_are_judged_as_each_alone(lines: list[Any], ended: bool) -> None:
+    validate(lines, ended)
+
+
+@given(st.lists(good, unique_by=lambda value: str(value["custom_id"]), min_size=1))
+def test_good_lines_are_good(lines: list[Any]) -> None:
+    assert validate(lines) == Verdict(len(lines), "echo", ())
+
+
+def test_long_lines_among_others() -> None:
+    long = line("long", body={"model": "echo", "x": "y" * batch_line.MAX_LINE_BYTES})
+    longest = line("b", body={"model": "echo", "x": "y" * (batch_line.MAX_LINE_BYTES - 200)})
+    data = b"".join(orjson.dumps(v) + b"\n" for v in (line("a"), long, line("b"), longest, line("c")))
+    validation, chunker = Validation(URL, lambda name: True), Chunker()
+    for at in range(0, len(data), 262_144):
+        validation.add_lines(chunker.feed(data[at : at + 262_144]))
+    verdict = validation.finish()
+    assert [(f.line, f.code) for f in verdict.faults] == [(2, "invalid_request"), (4, "duplicate_custom_id")]
+    assert verdict.total == 5
+
+
+def test_a_line_that_is_nested_without_end() -> None:
+    raw = orjson.dumps(line(body={"model": "echo", "x": "Q"})).replace(b'"Q"', b"[" * 9_999 + b"]" * 9_999)
+    assert [(f.line, f.code) for f in validate([line("a"), raw, line("b")]).faults] == [(2, "invalid_request")]
+
+
+def test_a_line_that_never_ends_is_not_kept() -> None:
+    chunker, block = Chunker(longest=1_000), b"x" * 10_000
+    tracemalloc.start()
+    for _ in range(500):
+        assert chunker.feed(block) == b""
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 5_000 and len(chunker.finish()) == 1_001
 
 
 @given(st.lists(st.binary(max_size=9).filter(lambda b: b"\n" not in b)), st.integers(1, 7), st.booleans())
@@ -142,6 +217,10 @@ def test_lines_do_not_depend_on_blocks(lines: list[bytes], size: int, newline: b
     blocks = [data[at : at + size] for at in range(0, len(data), size)]
     expected = data.split(b"\n")
     assert list(split(blocks)) == (expected[:-1] if expected[-1] == b"" else expected)
+    chunker = Chunker()
+    pieces = [chunker.feed(block) for block in blocks]
+    assert all(not piece or piece.endswith(b"\n") for piece in pieces)
+    assert b"".join([*pieces, chunker.finish()]) == data
     splitter = Splitter()
     found = [one for block in blocks for one in splitter.feed(block)]
     for one in [*found, *splitter.finish()]:
