@@ -6,17 +6,17 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from ingest import envelope, file_object, ids, places
+from ingest import batch_content, envelope, file_object, ids, places
 from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
 from ingest.receiving import Receiving, blocking, receive
+from ingest.sending import send
 from ingest.services import Services
 from ingest.storage import Missing, Storage
 from ingest.uploads import Upload
@@ -101,7 +101,9 @@ class Files:
         return answer({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: Request, file_id: str) -> Response:
-        """GET /v1/files/{file_id}/content, whole or one range of bytes."""
+        """GET /v1/files/{file_id}/content, whole or one range of bytes; the results so far, if it is a batch's id."""
+        if ids.is_id(ids.BATCH, file_id):
+            return await batch_content.respond(self._services, request, file_id)
         tenant, file = await self._find(request, file_id)
         _, store = self._store()
         # A file never changes, so its id is its version.
@@ -115,11 +117,10 @@ class Files:
         if request.method == "HEAD":
             return Response(None, status, headers, "application/octet-stream")
         try:
-            blocks = iter(await blocking(store.content, tenant, file_id, start, end))
-            first = await blocking(next, blocks, b"")
+            blocks = store.content(tenant, file_id, start, end)
+            return await send(blocks, status, headers, "application/octet-stream")
         except Missing as error:
             raise _no_file(file_id) from error
-        return StreamingResponse(_stream(first, blocks), status, headers, "application/octet-stream")
 
     async def _find(self, request: Request, file_id: str) -> tuple[str, StoredFile]:
         tenant = (await self._services.caller(request)).tenant
@@ -132,13 +133,6 @@ class Files:
 
 def _no_file(file_id: str) -> envelope.ApiError:
     return envelope.not_found(f"No such File object: {file_id}", "id")
-
-
-async def _stream(first: bytes, blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    block = first
-    while block:
-        yield block
-        block = await asyncio.to_thread(next, blocks, b"")
 
 
 def _file(file_id: str, upload: Upload, size: int, now_s: int, lines: int) -> StoredFile:

@@ -46,11 +46,21 @@ def counted(keys: Iterable[str], runs: Sequence[Run]) -> list[Part]:
     """Parts that count, by lowest line. Others were left by a batcher that died, or lost the batch, before it could
     write down that it had written them.
     """
-    parts = (of_key(k) for k in keys)
-    good = [p for p in parts if any(r.epoch == p.epoch and r.first <= p.sequence <= r.last for r in runs)]
-    expected = sum(r.last - r.first + 1 for r in runs)
+    good, expected = present(keys, runs), written(runs)
     assert len(good) == expected, f"{len(good)} parts are stored, {expected} were written down"
+    return good
+
+
+def present(keys: Iterable[str], runs: Sequence[Run]) -> list[Part]:
+    """The same without a look at whether all are there: of a batch that ends meanwhile, some may be gone."""
+    parts = (of_key(k) for k in keys)
+    good = (p for p in parts if any(r.epoch == p.epoch and r.first <= p.sequence <= r.last for r in runs))
     return sorted(good, key=lambda p: p.lowest)
+
+
+def written(runs: Sequence[Run]) -> int:
+    """How many parts were written down."""
+    return sum(r.last - r.first + 1 for r in runs)
 
 
 def encode(outcomes: Iterable[Outcome]) -> bytes:

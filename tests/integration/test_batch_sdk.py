@@ -70,11 +70,19 @@ def test_cancelling(client: openai.OpenAI, admission: BatchAdmission) -> None:
     admission.per_second = 200
     made = create(client, jsonl([line(n) for n in range(1, 1001)]))
     await_(lambda: client.batches.retrieve(made.id).request_counts.completed > 20, "progress")  # type: ignore[union-attr]
+    with pytest.raises(openai.ConflictError):
+        client.files.content(made.id)
+    done = [orjson.loads(text) for text in client.files.content(made.id, extra_query={"partial": "true"}).iter_lines()]
+    numbers = [int(value["custom_id"][1:]) for value in done]
+    assert len(numbers) > 20 and numbers == sorted(set(numbers))
     assert client.batches.cancel(made.id).status == "cancelling"
     batch = ended(client, made.id)
     assert batch.status == "cancelled" and batch.output_file_id and batch.error_file_id
     texts = [client.files.content(name).text for name in (batch.output_file_id, batch.error_file_id)]
     assert sum(text.count("\n") for text in texts) == 1000
+    assert [client.files.content(made.id, extra_query={"kind": kind}).text for kind in ("output", "error")] == texts
+    last = [orjson.loads(text) for text in texts[0].splitlines()]
+    assert all(value in last for value in done)
 
 
 def test_pages_and_refusals(client: openai.OpenAI) -> None:
