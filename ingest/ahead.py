@@ -56,6 +56,10 @@ class Ahead:
             self._counts[batch_id] += 1
         return max(MIN_AHEAD, int(self._rate.per_second(now_ms) * AHEAD_MS / 1000)) - len(self._sent)
 
+    def per_second(self, now_ms: int) -> float:
+        """Lines that admission takes in a second, as measured lately."""
+        return self._rate.per_second(now_ms)
+
     def parked(self, batch_id: str) -> int:
         """Lines of a batch that admission has had for a while and shows no sign of."""
         return self._counts[batch_id]

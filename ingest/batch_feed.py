@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, Final
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ingest import batch_line, ids, places, window
 from ingest.ahead import Ahead
-from ingest.batch_line import Fault, Line
+from ingest.batch_line import Fault
 from ingest.batch_models import Models
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
@@ -74,16 +75,17 @@ class Feed:
         if slices <= 0:
             return 0
         self._slice_ms = now_ms
-        most = min(slices * window.SLICE_LINES, self._ahead.room(now_ms))
+        room = self._ahead.room(now_ms)
+        most = min(slices * window.slice_lines(self._ahead.per_second(now_ms)), room)
         if most <= 0:
             return 0
         if (models := self._models()) is None:
             return 0
-        ready, room = self._ready(runs, models, now_ms)
+        ready, free = self._ready(runs, models, now_ms)
         sent = 0
         while ready and sent < most:
             for tenant in window.turns(ready, self._last):
-                count = self._turn(ready[tenant], room, min(window.TURN_LINES, most - sent), now_ms)
+                count = self._turn(ready[tenant], free, min(window.TURN_LINES, most - sent), now_ms)
                 sent += count
                 if not count:
                     del ready[tenant]
@@ -166,15 +168,20 @@ class Feed:
                 return self._send(run, line, now_ms)
 
     def _send(self, run: BatchRun, line: InputLine, now_ms: int) -> bool:
-        parsed = batch_line.parse(line.raw)
-        assert isinstance(parsed, Line), f"{run.id}: line {line.number} was valid before"
+        try:
+            custom_id, body = batch_line.body_of(line.raw)
+        except (msgspec.DecodeError, RecursionError):
+            fault = Fault("invalid_request", "The input was changed while the batch ran.", "input_file_id", line.number)
+            run.judge(Verdict(0, "", (fault,)), now_ms)
+            return False
+        request_id = ids.request_id(run.id, line.number)
         run.open[line.number] = line.offset
         run.sent_ms = now_ms
-        self._ahead.sent(ids.request_id(run.id, line.number), run.id, now_ms)
+        self._ahead.sent(request_id, run.id, now_ms)
         if run.step() == "feed":
-            value = self._codec.encode("Request", _request(run, line.number, parsed, now_ms))
+            value = self._codec.encode("Request", _request(run, line.number, request_id, custom_id, body, now_ms))
         else:
-            value = self._codec.encode("Cancellation", _cancellation(run, line.number, parsed))
+            value = self._codec.encode("Cancellation", _cancellation(run, line.number, request_id, custom_id))
 
         def report(error: KafkaError | None, _message: Any) -> None:
             if error is not None:
@@ -191,15 +198,15 @@ class Feed:
         return True
 
 
-def _request(run: BatchRun, number: int, line: Line, now_ms: int) -> Request:
+def _request(run: BatchRun, number: int, request_id: str, custom_id: str, body: bytes, now_ms: int) -> Request:
     private = run.document.private
     return Request(
         tenant=run.tenant,
-        request_id=ids.request_id(run.id, number),
+        request_id=request_id,
         key_id=private.key_id,
-        endpoint=line.url,
-        model=line.model,
-        body=line.body,
+        endpoint=run.document.batch.endpoint,
+        model=run.document.batch.model or "",
+        body=body,
         lane="batch",
         received_at=now_ms,
         deadline=private.deadline_ms,
@@ -207,7 +214,7 @@ def _request(run: BatchRun, number: int, line: Line, now_ms: int) -> Request:
         stream=False,
         batch_id=run.id,
         line=number,
-        custom_id=line.custom_id,
+        custom_id=custom_id,
         cache="default",
         repeatable=False,
         correlation_id="",
@@ -215,16 +222,16 @@ def _request(run: BatchRun, number: int, line: Line, now_ms: int) -> Request:
     )
 
 
-def _cancellation(run: BatchRun, number: int, line: Line) -> Cancellation:
+def _cancellation(run: BatchRun, number: int, request_id: str, custom_id: str) -> Cancellation:
     private = run.document.private
     return Cancellation(
         tenant=run.tenant,
-        request_id=ids.request_id(run.id, number),
+        request_id=request_id,
         reason="expired" if private.ending == "expired" else "cancelled",
         key_id=private.key_id,
-        model=line.model,
+        model=run.document.batch.model or "",
         received_at=private.created_ms,
         batch_id=run.id,
         line=number,
-        custom_id=line.custom_id,
+        custom_id=custom_id,
     )

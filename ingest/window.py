@@ -13,9 +13,11 @@ MIN_OPEN: Final = 16
 # Bounds memory here and the longest possible queue in the log, whatever was measured.
 MAX_OPEN: Final = 5_000
 OPEN_S: Final = 5
-# At most 64 lines each 10 ms, 6,400/s, is above what one slot of admission takes; the finer bound is ahead.py.
+# Each 10 ms twice what admission was measured to take in that time, so that a faster one is found out, and at least 64,
+# which is above what one slot takes. It spreads lines over time; how many may wait there is bounded by ahead.py.
 SLICE_LINES: Final = 64
 SLICE_MS: Final = 10
+FASTER: Final = 2
 # Slices made up for when the loop was late; what is more is left out.
 LATE_SLICES: Final = 4
 # Lines one tenant may send before it is the next one's turn.
@@ -46,6 +48,11 @@ class Rate:
         while self._buckets and self._buckets[0][0] <= now_ms - RATE_WINDOW_MS:
             self._sum -= self._buckets.popleft()[1]
         return self._sum * 1000 / RATE_WINDOW_MS
+
+
+def slice_lines(per_second: float) -> int:
+    """Lines that may be sent in one slice when admission takes `per_second`."""
+    return max(SLICE_LINES, int(FASTER * per_second * SLICE_MS / 1000))
 
 
 def limit(slots: int, per_second: float) -> int:

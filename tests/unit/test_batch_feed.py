@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+from collections import deque
+
+import pytest
+
 from ingest import ahead, ids, window, work_tail
 from ingest.ahead import Ahead
 from ingest.window import Rate
@@ -20,22 +25,35 @@ def test_the_window_follows_the_results() -> None:
     assert rate.per_second(9000) == 0
 
 
-def test_few_lines_are_ahead_of_admission() -> None:
-    """A model of admission that takes one line a millisecond, 10 ms after it was sent at the earliest."""
-    gauge, queue, sent = Ahead(), list[tuple[int, str]](), 0
+@pytest.mark.parametrize("per_ms", [1, 3, 20])
+def test_few_lines_are_ahead_of_admission(per_ms: int) -> None:
+    """A model of admission that takes `per_ms` lines a millisecond, 10 ms after each was sent at the earliest."""
+    gauge, queue, sent = Ahead(), deque[tuple[int, str]](), 0
     most, done = 0, 0
     for now in range(20_000):
-        if now % 10 == 0:
-            for _ in range(max(0, gauge.room(now))):
+        if now % window.SLICE_MS == 0:
+            room = gauge.room(now)
+            for _ in range(max(0, min(room, window.slice_lines(gauge.per_second(now))))):
                 gauge.sent(str(sent), "b", now)
                 queue.append((now, str(sent)))
                 sent += 1
-        if queue and queue[0][0] + 10 <= now:
-            gauge.seen(queue.pop(0)[1], now)
-            done += 1
+        for _ in range(per_ms):
+            if queue and queue[0][0] + 10 <= now:
+                gauge.seen(queue.popleft()[1], now)
+                done += 1
         most = max(most, len(queue))
-    assert done > 0.9 * 20_000, "admission is kept busy"
-    assert most <= ahead.AHEAD_MS + 10, "and nobody waits long behind the batch"
+    assert done > 0.8 * 20_000 * per_ms, "admission is kept busy, however fast it is"
+    assert most <= per_ms * (ahead.AHEAD_MS + 10), "and nobody waits long behind the batch"
+
+
+def test_slices_do_not_grow_before_admission_is_faster() -> None:
+    assert [window.slice_lines(r) for r in (0, 2_400, 3_200, 15_000)] == [64, 64, 64, 300]
+
+
+def test_request_ids_are_uuids_of_version_5() -> None:
+    for number in range(1, 200):
+        expected = uuid.uuid5(uuid.UUID("6d1b7f0e-2f83-5a51-9d53-0c4f2b9f7c11"), f"batch_1:{number}")
+        assert ids.request_id("batch_1", number) == str(expected)
 
 
 def test_parked_lines_do_not_stop_the_others() -> None:
