@@ -1,8 +1,11 @@
 """What is stored of a batch: the API's object and, beside it, what the batcher needs to go on after a kill. Pure.
 
 One object in S3, changed only by conditional puts. `epoch` counts the batchers that took the batch over: who finds a
-higher one has lost it. `revision` counts the batcher's writes (not the gateway's cancellation), so that a batcher
+higher one has lost it. `revision` counts the batcher's writes (not the gateway's orders), so that a batcher
 whose answer from S3 got lost recognises its own write.
+
+The gateway writes a tenant's orders (batch_orders.py) into it: `cancelling`, and `paused_ms`. Everything else is the
+batcher's.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ class Private(msgspec.Struct, frozen=True):
 
     `done` is the bitmap of lines; `line` and `offset` are where to read on in the input file: no line before has
     to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
-    their owner wants gone `output_expiry_s` seconds later (0: never).
+    their owner wants gone `output_expiry_s` seconds later (0: never). `paused_ms` is when its owner held it back; 0: it
+    goes on.
     """
 
     tenant: str
@@ -46,6 +50,7 @@ class Private(msgspec.Struct, frozen=True):
     offset: int = 0
     parts: tuple[Run, ...] = ()
     ended_ms: int = 0
+    paused_ms: int = 0
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -85,7 +90,7 @@ def meet(mine: Document, stored: Document) -> Meeting:
     """What a refused conditional put of `mine` means, given what is stored.
 
     "mine": it is our own write whose answer got lost; "lost": another batcher has the batch; "retry": the gateway
-    changed it (which is only ever a cancellation): put `adopt(mine, stored)`.
+    wrote an order into it: put `adopt(mine, stored)`.
     """
     if stored.private.epoch != mine.private.epoch:
         return "lost"
@@ -93,8 +98,14 @@ def meet(mine: Document, stored: Document) -> Meeting:
 
 
 def adopt(mine: Document, stored: Document) -> Document:
-    """Our document with the cancellation that was stored meanwhile, unless we had heard of it or it comes too late."""
-    if stored.batch.status != "cancelling" or mine.batch.status not in ("validating", "in_progress", "finalizing"):
+    """Our document with the orders that were stored meanwhile, unless they come too late."""
+    if mine.terminal:
+        return mine
+    if mine.private.paused_ms != stored.private.paused_ms:
+        private = replace(mine.private, paused_ms=stored.private.paused_ms)
+        show = batch_object.paused if private.paused_ms and batch_object.can_pause(mine.batch) else batch_object.resumed
+        mine = Document(show(mine.batch), private)
+    if stored.batch.status != "cancelling" or mine.batch.status == "cancelling":
         return mine
     at = stored.batch.cancelling_at
     batch = replace(mine.batch, status="cancelling", cancelling_at=at, finalizing_at=None)

@@ -109,7 +109,7 @@ class Feed:
             elif step == "sweep" and run.all_sent and now_ms - run.sent_ms > SWEEP_AGAIN_MS:
                 log.warning("%s: %d lines were not answered, asking again", run.id, len(run.open))
                 run.rewind()
-            if step in ("feed", "sweep") and not run.all_sent and now_ms >= run.retry_ms:
+            if step in ("feed", "sweep") and not run.held and not run.all_sent and now_ms >= run.retry_ms:
                 ready[run.tenant].append(run)
         room = {m: window.limit(models.slots(m), self._rates[m].per_second(now_ms)) - n for m, n in used.items()}
         for waiting in ready.values():

@@ -23,6 +23,8 @@ Step = Literal["validate", "feed", "sweep", "finalise", "leave"]
 
 PART_OUTCOMES: Final = 2_000
 PART_BYTES: Final = 16 * 1024 * 1024
+# An order is announced by a command. One whose command was lost is met at the next put, which comes in any case.
+BEAT_MS: Final = 30_000
 
 
 class Checkpoint(NamedTuple):
@@ -60,6 +62,7 @@ class BatchRun:
         self._failed = document.batch.request_counts.failed
         self._usage = document.batch.usage
         self._sequence = 0
+        self._stored_ms = 0
         if document.batch.status == "cancelling" and document.private.ending != "cancelled":
             self._end_as("cancelled")
 
@@ -131,6 +134,17 @@ class BatchRun:
         self._end_as("expired")
         return True
 
+    @property
+    def held(self) -> bool:
+        """Whether its owner wants no further line sent."""
+        return self.document.private.paused_ms > 0 and self.step() == "feed"
+
+    def beat(self, now_ms: int) -> None:
+        """Have it stored now and then, also while nothing happens."""
+        if not self._stored_ms:
+            self._stored_ms = now_ms
+        self.urgent |= now_ms - self._stored_ms >= BEAT_MS and self.step() == "feed"
+
     def end(self, output: str | None, error: str | None, now_ms: int) -> None:
         """Both files are written: this is the batch's end."""
         batch = batch_object.ended(self.document.batch, self.document.private.ending, output, error, now_ms // 1000)
@@ -151,6 +165,7 @@ class BatchRun:
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """What to store now; from here on it is not dirty."""
         outcomes, self._outcomes, self._bytes, self.urgent = self._outcomes, [], 0, False
+        self._stored_ms = now_ms
         private = self.document.private
         key, part, runs = "", b"", private.parts
         if outcomes:
@@ -170,12 +185,16 @@ class BatchRun:
         return Checkpoint(key, part, self.document)
 
     def stored(self, document: Document, etag: str) -> None:
-        """The checkpoint is stored, as `document`: with a cancellation, if one had come meanwhile."""
+        """The checkpoint is stored, as `document`: with the orders that had come meanwhile."""
         self.etag = etag
+        if self.document.terminal:
+            return
         cancelled = document.batch.status == "cancelling" and self.document.private.ending != "cancelled"
-        if cancelled and not self.document.terminal:
-            self.document = batch_document.adopt(self.document, document)
+        self.document = batch_document.adopt(self.document, document)
+        if cancelled:
             self._end_as("cancelled")
+        elif self.held:
+            self.reader = None  # what it has read ahead would only take memory
 
     def _end_as(self, ending: batch_object.Ending) -> None:
         self.document = replace(self.document, private=replace(self.document.private, ending=ending))
@@ -196,4 +215,5 @@ class BatchRun:
         left = self.bitmap.total - self.bitmap.count
         eta = (now_ms + int(left * 1000 / per_second)) // 1000 if per_second else None
         progress = Progress(len(self.open), round(per_second, 1), eta)
-        return replace(self.document.batch, request_counts=counts, usage=self._usage, millrace=progress)
+        batch = replace(self.document.batch, request_counts=counts, usage=self._usage, millrace=progress)
+        return batch_object.paused(batch) if self.held else batch

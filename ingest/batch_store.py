@@ -1,4 +1,4 @@
-"""What the gateway does to batches in S3: make, show, list, cancel. The batcher does all the rest. Blocking."""
+"""What the gateway does to batches in S3: make, show, list, give orders. The batcher does the rest. Blocking."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
-from ingest import batch_document, batch_object, ids, places
+from ingest import batch_document, ids, places
 from ingest.batch_document import Document
 from ingest.batch_object import Batch
+from ingest.batch_orders import Order
 from ingest.storage import Conflict, Missing, Storage, StorageError
 
 READERS: Final = 8
@@ -26,14 +26,6 @@ class Promise(msgspec.Struct, frozen=True):
     batch_id: str
     created_ms: int
     asked: str
-
-
-class NotCancellable(Exception):
-    """The batch has ended, or is about to."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(batch.status)
-        self.batch = batch
 
 
 class BatchStore:
@@ -81,20 +73,21 @@ class BatchStore:
         with ThreadPoolExecutor(READERS) as pool:
             return [batch_document.decode(s.body).batch for s in pool.map(self._storage.get, keys)]
 
-    def cancel(self, tenant: str, batch_id: str, now_s: int) -> Batch:
-        """The batch, from now on `cancelling`. Raises NotCancellable, Missing, StorageError."""
+    def order(self, tenant: str, batch_id: str, order: Order, now_ms: int) -> Batch:
+        """The batch, from now on as ordered. Raises TooLate, Missing, StorageError.
+
+        Whoever writes first is right: an order that meets another write is judged anew by what was written.
+        """
         if not ids.is_id(ids.BATCH, batch_id):
             raise Missing(batch_id)
         place = places.batch(tenant, batch_id)
         for _ in range(ATTEMPTS):
             stored = self._storage.get(place)
             document = batch_document.decode(stored.body)
-            if not batch_object.can_cancel(document.batch):
-                raise NotCancellable(document.batch)
-            changed = replace(document, batch=batch_object.cancelling(document.batch, now_s))
+            changed = order(document, now_ms)
             if changed == document:
                 return document.batch
-            with suppress(Conflict):  # the batcher wrote progress meanwhile
+            with suppress(Conflict):  # the batcher wrote progress meanwhile, or another order came
                 self._storage.replace(place, batch_document.encode(changed), stored.etag)
                 return changed.batch
-        raise StorageError(f"{batch_id} changed {ATTEMPTS} times while it was to be cancelled")
+        raise StorageError(f"{batch_id} changed {ATTEMPTS} times while an order was to be stored")

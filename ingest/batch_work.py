@@ -40,6 +40,7 @@ class Work:
     def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
         """Do what is next for a batch; whether it has left. `saving` tells that documents are being stored."""
         run.expire(now_ms)
+        run.beat(now_ms)
         if run.work is not None:
             return run.work.done() and self._finish(run, run.work, now_ms)
         task = None if now_ms < run.retry_ms else self._next(run, saving)

@@ -225,7 +225,7 @@ class Batcher:
             if name != "BatchCommand":
                 continue
             if (run := self._runs.get(command["batch_id"])) is not None:
-                run.urgent = True  # the next put meets the changed document and adopts the cancellation
+                run.urgent = True  # the next put meets the changed document and adopts the order
             else:
                 self._claims.start(command["tenant"], command["batch_id"])
 

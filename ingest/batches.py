@@ -13,10 +13,11 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ingest import batch_object, envelope, file_object, ids
+from ingest import batch_object, batch_orders, envelope, file_object, ids
 from ingest.batch_document import Document, Private
 from ingest.batch_object import Batch
-from ingest.batch_store import BatchStore, NotCancellable, Promise
+from ingest.batch_orders import TooLate
+from ingest.batch_store import BatchStore, Promise
 from ingest.file_store import FileStore
 from ingest.files import answer, page, page_limit
 from ingest.journal import JournalError
@@ -53,6 +54,8 @@ def make_router(services: Services) -> APIRouter:
     router.add_api_route("", routes.list, methods=["GET"])
     router.add_api_route("/{batch_id}", routes.get, methods=["GET"])
     router.add_api_route("/{batch_id}/cancel", routes.cancel, methods=["POST"])
+    router.add_api_route("/{batch_id}/pause", routes.pause, methods=["POST"])
+    router.add_api_route("/{batch_id}/resume", routes.resume, methods=["POST"])
     return router
 
 
@@ -107,16 +110,30 @@ class Batches:
 
     async def cancel(self, request: Request, batch_id: str) -> Response:
         """POST /v1/batches/{batch_id}/cancel. 409 once there is nothing left to cancel."""
+        return await self._order(request, batch_id, "cancel", batch_orders.cancel, "batch_not_cancellable")
+
+    async def pause(self, request: Request, batch_id: str) -> Response:
+        """POST /v1/batches/{batch_id}/pause, an extension. 409 once there is no line left to hold back."""
+        return await self._order(request, batch_id, "pause", batch_orders.pause, "batch_not_pausable")
+
+    async def resume(self, request: Request, batch_id: str) -> Response:
+        """POST /v1/batches/{batch_id}/resume, an extension. 409 once there is no line left to let go."""
+        return await self._order(request, batch_id, "resume", batch_orders.resume, "batch_not_resumable")
+
+    async def _order(
+        self, request: Request, batch_id: str, name: str, order: batch_orders.Order, code: str
+    ) -> Response:
+        """Store an order, then tell the batcher. Repeating it changes nothing."""
         principal = await self._services.caller(request)
         store, _ = self._store()
         now_ms = time.time_ns() // 1_000_000
         try:
-            batch = await blocking(store.cancel, principal.tenant, batch_id, now_ms // 1000)
+            batch = await blocking(store.order, principal.tenant, batch_id, order, now_ms)
         except Missing as error:
             raise _no_batch(batch_id) from error
-        except NotCancellable as error:
-            raise envelope.conflict(f"The batch is {error.batch.status}.", "batch_not_cancellable") from error
-        await self._command(principal.tenant, batch_id, "cancel", now_ms)
+        except TooLate as error:
+            raise envelope.conflict(f"The batch is {error.batch.status}: it is too late to {name} it.", code) from error
+        await self._command(principal.tenant, batch_id, name, now_ms)
         return answer(batch)
 
     async def _check_file(self, store: FileStore, tenant: str, file_id: str, now_s: int) -> None:

@@ -17,7 +17,7 @@ from batch_admission import BatchAdmission
 from confluent_kafka import Producer
 from parts import Parts, await_
 
-from ingest import file_object, ids, places
+from ingest import batch_orders, file_object, ids, places
 from ingest.batch_object import TERMINAL, Batch
 from ingest.batch_store import BatchStore, Promise
 from ingest.batches import document, read_order
@@ -104,8 +104,12 @@ class World:
 
     def cancel(self, batch_id: str, tenant: str = "acme") -> Batch:
         """Cancel as the gateway does."""
-        batch = self.store.cancel(tenant, batch_id, int(time.time()))
-        self._command(tenant, batch_id, "cancel")
+        return self.order(batch_id, batch_orders.cancel, "cancel", tenant)
+
+    def order(self, batch_id: str, order: batch_orders.Order, name: str, tenant: str = "acme") -> Batch:
+        """Give an order as the gateway does."""
+        batch = self.store.order(tenant, batch_id, order, time.time_ns() // 1_000_000)
+        self._command(tenant, batch_id, name)
         return batch
 
     def get(self, batch_id: str, tenant: str = "acme") -> Batch:
