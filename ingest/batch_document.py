@@ -4,8 +4,8 @@ One object in S3, changed only by conditional puts. `epoch` counts the batchers 
 higher one has lost it. `revision` counts the batcher's writes (not the gateway's orders), so that a batcher
 whose answer from S3 got lost recognises its own write.
 
-The gateway writes a tenant's orders (batch_orders.py) into it: `cancelling`, and `paused_ms`. Everything else is the
-batcher's.
+The gateway writes a tenant's orders (batch_orders.py) into it: `cancelling`, `paused_ms`, and into one that has ended
+`retries`. Everything else is the batcher's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from msgspec.structs import replace
 from ingest import batch_object
 from ingest.batch_object import Batch, Ending
 
+Kind = Literal["failed", "expired", "cancelled"]
+KINDS: Final[tuple[Kind, ...]] = ("failed", "expired", "cancelled")
+
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
     """Parts `first` to `last` that the batcher of `epoch` wrote and that count."""
@@ -27,13 +30,36 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     last: int
 
 
+class Kinds(msgspec.Struct, frozen=True):
+    """Of the lines without an answer: how many expired, how many were cancelled. The others failed."""
+
+    expired: int = 0
+    cancelled: int = 0
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Where the lines of a batch come from that runs again what has no answer in another one."""
+
+    batch_id: str
+    input_file_id: str
+    error_file_id: str
+    only: tuple[Kind, ...]
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """Which lines of an ended batch another one runs again."""
+
+    batch_id: str
+    only: tuple[Kind, ...]
+
+
 class Private(msgspec.Struct, frozen=True):
     """The batcher's part. Times in ms.
 
     `done` is the bitmap of lines; `line` and `offset` are where to read on in the input file: no line before has
     to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
     their owner wants gone `output_expiry_s` seconds later (0: never). `paused_ms` is when its owner held it back; 0: it
-    goes on.
+    goes on. `kinds` is None where nobody counted them. `retry` and `retries` link batches that run the same lines.
     """
 
     tenant: str
@@ -51,6 +77,9 @@ class Private(msgspec.Struct, frozen=True):
     parts: tuple[Run, ...] = ()
     ended_ms: int = 0
     paused_ms: int = 0
+    kinds: Kinds | None = None
+    retry: Retry | None = None
+    retries: tuple[Retried, ...] = ()
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -63,6 +92,14 @@ class Document(msgspec.Struct, frozen=True):
     def terminal(self) -> bool:
         """Whether nothing will change any more."""
         return self.batch.status in batch_object.TERMINAL
+
+    def reads(self, file_id: str) -> bool:
+        """Whether the batch still needs a file."""
+        if self.terminal:
+            return False
+        retry = None if self.private.validated else self.private.retry
+        others = (retry.input_file_id, retry.error_file_id) if retry else ()
+        return file_id in (self.batch.input_file_id, *others)
 
 
 _decoder: Final = msgspec.json.Decoder(Document)

@@ -16,7 +16,16 @@ from ingest.batch_line import Fault
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 Ending = Literal["completed", "expired", "cancelled"]
-Reason = Literal["paused"]
+Reason = Literal[
+    "validating",
+    "not_configured",
+    "paused",
+    "pool_unavailable",
+    "quota",
+    "other_batches_first",
+    "capacity",
+    "admission",
+]
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -95,7 +104,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     """Our own part of the object: lines on their way, results per second, when it will be done (Unix seconds), whether
-    its owner holds it back, and what it waits for.
+    its owner holds it back, what it waits for, and which batches ran its lines before and after.
     """
 
     open_lines: int = 0
@@ -103,6 +112,8 @@ class Progress(msgspec.Struct, frozen=True):
     estimated_completion_at: int | None = None
     paused: bool = False
     waiting: Waiting | None = None
+    retry_of: str | None = None
+    retried_by: tuple[str, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -133,6 +144,7 @@ class Batch(msgspec.Struct, frozen=True):
     millrace: Progress | None = None
 
 
+VALIDATING: Final = Waiting("validating", "Its input file waits to be read, or is being read.")
 PAUSED: Final = Waiting("paused", "It was paused. It goes on when it is resumed; its window ends all the same.")
 
 

@@ -62,9 +62,13 @@ class BatchStore:
 
     def get(self, tenant: str, batch_id: str) -> Batch:
         """A batch. Raises Missing, StorageError."""
+        return self.document(tenant, batch_id).batch
+
+    def document(self, tenant: str, batch_id: str) -> Document:
+        """All that is stored of a batch. Raises Missing, StorageError."""
         if not ids.is_id(ids.BATCH, batch_id):
             raise Missing(batch_id)
-        return batch_document.decode(self._storage.get(places.batch(tenant, batch_id)).body).batch
+        return batch_document.decode(self._storage.get(places.batch(tenant, batch_id)).body)
 
     def list(self, tenant: str, after: str, limit: int) -> list[Batch]:
         """Up to `limit` batches, newest first, after the id `after`. Raises StorageError."""
@@ -73,8 +77,8 @@ class BatchStore:
         with ThreadPoolExecutor(READERS) as pool:
             return [batch_document.decode(s.body).batch for s in pool.map(self._storage.get, keys)]
 
-    def order(self, tenant: str, batch_id: str, order: Order, now_ms: int) -> Batch:
-        """The batch, from now on as ordered. Raises TooLate, Missing, StorageError.
+    def order(self, tenant: str, batch_id: str, order: Order, now_ms: int) -> Document:
+        """The batch, from now on as ordered. Raises what `order` does, Missing, StorageError.
 
         Whoever writes first is right: an order that meets another write is judged anew by what was written.
         """
@@ -86,8 +90,8 @@ class BatchStore:
             document = batch_document.decode(stored.body)
             changed = order(document, now_ms)
             if changed == document:
-                return document.batch
+                return document
             with suppress(Conflict):  # the batcher wrote progress meanwhile, or another order came
                 self._storage.replace(place, batch_document.encode(changed), stored.etag)
-                return changed.batch
+                return changed
         raise StorageError(f"{batch_id} changed {ATTEMPTS} times while an order was to be stored")

@@ -9,6 +9,7 @@ OPEN: Final = "open/"
 FILES: Final = "files/"
 EXPIRING: Final = "expiring/"
 UPLOADS: Final = "uploads/"
+CAPACITY: Final = "capacity/"
 # What the sweeper saw at its last rounds.
 SWEEPER: Final = "sweeper.json"
 
@@ -93,3 +94,8 @@ def upload_part(tenant: str, upload_id: str, part_id: str) -> str:
 def upload_mark(tenant: str, upload_id: str, part_id: str, size: int, newlines: int, last: int) -> str:
     """The mark of a part whose bytes are there: it says how many, and their lines."""
     return f"{upload_part(tenant, upload_id, part_id)}.{size}.{newlines}.{last}"
+
+
+def capacity(service: str) -> str:
+    """What a batcher measured of the pools."""
+    return f"{CAPACITY}{service}.json"

@@ -118,3 +118,66 @@ def test_a_paused_batch_expires_and_can_be_cancelled(control: Control, slow: Bat
     ended = control.ended(expiring)
     assert ended.status == "expired" and control.ids(ended) == list(range(1, 2_001))
     assert len(slow.answered) == 2_500
+
+
+def test_a_cancelled_batch_is_retried_and_every_line_is_answered_once(control: Control, slow: BatchAdmission) -> None:
+    count = 1_500
+    lines = [line(n, "refuse" if n % 100 == 0 and n <= 200 else f"line {n}") for n in range(1, count + 1)]
+    file = control.client.files.create(file=("in.jsonl", jsonl(lines)), purpose="batch")
+    first = control.client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"who": "me"}
+    )
+    with pytest.raises(openai.ConflictError, match="when it has ended"):
+        control.post(first.id, "retry")
+    await_(lambda: control.done(first.id) > 300, "progress")
+    control.client.batches.cancel(first.id)
+    old = control.ended(first.id)
+    done = {value["custom_id"] for value in control.world.lines(old.output_file_id)}
+    assert old.request_counts is not None and 0 < len(done) == old.request_counts.completed < count
+    slow.per_second = 5_000
+    retry = control.post(first.id, "retry", {"only": ["cancelled"]}, key="again")
+    assert control.post(first.id, "retry", {"only": ["cancelled"]}, key="again").id == retry.id
+    with pytest.raises(openai.ConflictError, match=retry.id):
+        control.post(first.id, "retry", {"only": ["cancelled"]})
+    with pytest.raises(openai.BadRequestError, match="another request"):
+        control.post(first.id, "retry", {"only": ["failed"]}, key="again")
+    with pytest.raises(openai.ConflictError, match="No line"):
+        control.post(first.id, "retry", {"only": ["expired"]})
+    assert millrace(retry)["retry_of"] == first.id and retry.metadata == {"who": "me"}
+    new = control.ended(retry.id)
+    assert new.status == "completed" and new.request_counts is not None
+    again = {value["custom_id"] for value in control.world.lines(new.output_file_id)}
+    failed = {value["custom_id"] for value in control.world.lines(old.error_file_id)} - again
+    assert not done & again and failed == {"c100", "c200"}
+    assert len(done) + len(again) + len(failed) == count == len(done | again | failed)
+    assert millrace(control.get(first.id))["retried_by"] == [retry.id] and millrace(new)["retry_of"] == first.id
+    # Each line got one answer that is billed: the ids of the requests that were answered are as many as the lines.
+    assert new.request_counts.completed == len(again)
+    control.client.files.delete(file.id)
+    with pytest.raises(openai.ConflictError, match="is gone"):
+        control.post(first.id, "retry", {"only": ["failed"]})
+
+
+def test_a_batch_says_why_it_waits(control: Control, admission: BatchAdmission) -> None:
+    admission.per_second = 0  # nothing is decided: lines are parked, and only a tenant with limits waits for quota
+
+    def reason(batch_id: str, client: openai.OpenAI) -> str | None:
+        waiting = millrace(client.batches.retrieve(batch_id))["waiting"]
+        return waiting and waiting["reason"]
+
+    tight = openai.OpenAI(api_key="key-tight", base_url=control.client.base_url, max_retries=0)
+    limited = control.create(200, client=tight)
+    free = control.create(200)
+    await_(lambda: reason(limited, tight) == "quota", "the limited one to wait for quota")
+    shown = millrace(tight.batches.retrieve(limited))["waiting"]
+    assert "1000 requests per minute" in shown["message"] and shown["until"] % 60 == 0
+    await_(lambda: reason(free, control.client) == "admission", "the other to wait for admission")
+    control.world.circuit("p", is_open=True)
+    await_(
+        lambda: reason(limited, tight) == "pool_unavailable" == reason(free, control.client), "a circuit to be known"
+    )
+    control.world.circuit("p", is_open=False)
+    await_(lambda: reason(limited, tight) == "quota", "it to be known as closed")
+    admission.per_second = 1e9
+    for client, batch_id in ((tight, limited), (control.client, free)):
+        await_(lambda c=client, b=batch_id: c.batches.retrieve(b).status == "completed", "the end", 60)
