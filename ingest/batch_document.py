@@ -58,8 +58,9 @@ class Private(msgspec.Struct, frozen=True):
 
     `done` is the bitmap of lines; `line` and `offset` are where to read on in the input file: no line before has
     to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
-    their owner wants gone `output_expiry_s` seconds later (0: never). `paused_ms` is when its owner held it back; 0: it
-    goes on. `kinds` is None where nobody counted them. `retry` and `retries` link batches that run the same lines.
+    their owner wants gone `output_expiry_s` seconds later (0: never). `assembly` is how far these files are written.
+    `paused_ms` is when its owner held it back; 0: it goes on. `kinds` is None where nobody counted them. `retry` and
+    `retries` link batches that run the same lines.
     """
 
     tenant: str
@@ -76,6 +77,7 @@ class Private(msgspec.Struct, frozen=True):
     offset: int = 0
     parts: tuple[Run, ...] = ()
     ended_ms: int = 0
+    assembly: str = ""
     paused_ms: int = 0
     kinds: Kinds | None = None
     retry: Retry | None = None

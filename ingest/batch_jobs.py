@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from ingest import batch_document, ids, input_lines, parts, places, results
+from msgspec.structs import replace
+
+from ingest import assembly, batch_document, input_lines, places
+from ingest.assembly import Assembled, Assembly, Files
 from ingest.batch_document import Document
 from ingest.batch_line import Fault
 from ingest.batch_run import Checkpoint
 from ingest.batch_validation import Validation, Verdict
-from ingest.file_object import FileObject
-from ingest.file_store import FileStore
-from ingest.parts import Part
-from ingest.results import Kind, Outcome
-from ingest.storage import Conflict, Missing, Storage, StorageError, Writer
+from ingest.storage import Conflict, Missing, Storage, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +39,6 @@ class Saved(NamedTuple):
 
     document: Document
     etag: str
-
-
-class Files(NamedTuple):
-    """Ids of the files of an ended batch; None where a file would be empty."""
-
-    output: str | None
-    error: str | None
 
 
 def persist(what: str, call: Callable[[], T], stop: threading.Event) -> T:
@@ -128,53 +120,34 @@ def save(storage: Storage, checkpoint: Checkpoint, etag: str) -> Saved | None:
     raise StorageError(f"{mine.batch.id} kept changing while its progress was stored")
 
 
+def assemble(storage: Storage, document: Document) -> Assembled:
+    """Add to the files of a batch that runs what is contiguous by now. `document` is as stored. Raises StorageError."""
+    return _resumed(storage, document, Assembly.advance)
+
+
 def finalise(storage: Storage, document: Document) -> Files:
     """Merge the parts, in the order of lines, into the output and the error file. Repeating it gives the same files.
 
     Raises StorageError.
     """
-    batch_id, private = document.batch.id, document.private
-    stored = parts.counted(storage.keys(parts.folder(batch_id)), private.parts)
-    names: dict[Kind, str] = {
-        kind: ids.newest_first(ids.FILE, private.ended_ms, f"{batch_id}:{kind}".encode())
-        for kind in (results.OUTPUT, results.ERROR)
-    }
-    writers = {k: storage.writer(places.file_content(private.tenant, name)) for k, name in names.items()}
+    return _resumed(storage, document, Assembly.finish)
 
-    def read(part: Part) -> Iterator[Outcome]:
-        return parts.decode(input_lines.split(storage.blocks(part.key), parts.LONGEST_LINE))
 
+def _resumed(storage: Storage, document: Document, call: Callable[[Assembly], T]) -> T:
+    """Go on with a batch's files, or begin them anew if their beginning is gone: a bucket may have a rule that removes
+    uploads that take days.
+    """
     try:
-        count = 0
-        for outcome in parts.merge(stored, read):
-            count += 1
-            writers[outcome.kind].write(outcome.text + b"\n")
-        total = document.batch.request_counts.total
-        assert count == total, f"{batch_id}: the parts have {count} outcomes of {total} lines"
-        output = _show(storage, document, names[results.OUTPUT], writers[results.OUTPUT], "output")
-        error = _show(storage, document, names[results.ERROR], writers[results.ERROR], "error")
-    except BaseException:
-        for writer in writers.values():
-            writer.abort()
-        raise
-    return Files(output, error)
-
-
-def _show(storage: Storage, document: Document, file_id: str, writer: Writer, what: str) -> str | None:
-    """Finish a file and show it to its tenant; None if it is empty."""
-    if not writer.size:
-        return None
-    size = writer.close()
-    filename = f"{document.batch.id}_{what}.jsonl"
-    created_s, expiry_s = document.private.ended_ms // 1000, document.private.output_expiry_s
-    expires_s = created_s + expiry_s if expiry_s else None
-    file = FileObject(file_id, size, created_s, filename, "batch_output", expires_s)
-    FileStore(storage).put(document.private.tenant, file)
-    return file_id
+        return call(Assembly(storage, document))
+    except Missing as error:
+        if not document.private.assembly:
+            raise
+        log.warning("%s: its files are begun anew: %s", document.batch.id, error)
+    return call(Assembly(storage, replace(document, private=replace(document.private, assembly=""))))
 
 
 def clean(storage: Storage, document: Document) -> None:
     """Remove what an ended batch does not need any more: its parts, then the mark. Raises StorageError."""
     batch_id = document.batch.id
-    storage.delete(storage.keys(parts.folder(batch_id)))
+    assembly.clean(storage, document)
     storage.delete([places.open_batch(document.private.tenant, batch_id)])

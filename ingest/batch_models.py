@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from schemas.config import ConfigDocument, Limit
+from streams import judging
+
+# What admission answers itself, at once, runs nowhere; this many on their way keep it busy.
+JUDGED_SLOTS: Final = 256
 
 
 class Models:
@@ -18,6 +24,10 @@ class Models:
     def knows(self, name: str) -> bool:
         """Whether a caller may ask for `name`."""
         return name in self._config.models or name in self._config.aliases
+
+    def known_at(self, endpoint: str) -> Callable[[str], bool]:
+        """Which names a caller may ask for at `endpoint`."""
+        return judging.NAMES.__contains__ if endpoint == judging.MODERATIONS else self.knows
 
     def real(self, name: str) -> str:
         """The model that `name` means, if it is an alias."""
@@ -55,7 +65,7 @@ class Models:
         """Requests that the pools a model prefers run at once; 0 if the model is gone."""
         model = self._config.models.get(self.real(name))
         if model is None:
-            return 0
+            return JUDGED_SLOTS if name in judging.NAMES else 0
         if model.split:
             return sum(self.slots(share.model) for share in model.split if share.weight)
         return self._config.pools[model.route[0]].concurrency

@@ -26,7 +26,7 @@ Reason = Literal[
     "capacity",
     "admission",
 ]
-ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses")
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 MAX_WINDOW_S: Final = 7 * 86_400

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from ingest import batch_document, batch_object, parts, results
+from ingest import assembly, batch_document, batch_object, parts, results
 from ingest.batch_document import Document, Kinds
 from ingest.batch_object import Counts, Progress, Waiting
 from ingest.batch_outlook import Outlook
@@ -71,6 +71,7 @@ class BatchRun:
         self._unrun = Counter(expired=kinds.expired, cancelled=kinds.cancelled)
         self._sequence = 0
         self._stored_ms = 0
+        self._stored = (0, 0)
         if document.batch.status == "cancelling" and document.private.ending != "cancelled":
             self._end_as("cancelled")
 
@@ -104,13 +105,27 @@ class BatchRun:
         """Whether all that was learned is stored, with the moment that dates the output files."""
         return self.step() == "finalise" and not self.dirty and self.document.private.ended_ms > 0
 
+    @property
+    def ready_to_assemble(self) -> bool:
+        """Whether enough contiguous outcomes are stored to add them to the files. Ask while nothing is being stored."""
+        count, size = self._stored
+        if not count or self.step() != "feed":
+            return False
+        private = self.document.private
+        lines = Bitmap.low_of(private.done) - assembly.through(private.assembly)
+        return lines * size // count >= assembly.STEP_BYTES
+
+    def assembled(self, step: assembly.Assembled) -> None:
+        """A step of the files is made; the next checkpoint says so."""
+        self.document = replace(self.document, private=replace(self.document.private, assembly=step.key))
+
     def take(self, result: BatchResult, now_ms: int) -> bool:
         """Keep the outcome of a line. The first one counts; a repetition changes nothing and gives False."""
         line = result["line"]
         if not self.document.private.validated or not 1 <= line <= self.bitmap.total or not self.bitmap.add(line):
             return False
         self.open.pop(line, None)
-        outcome = results.outcome(result)
+        outcome = results.outcome(result, self.document.batch.endpoint)
         self._outcomes.append(outcome)
         self._bytes += len(outcome.text)
         if outcome.kind == results.OUTPUT:
@@ -192,8 +207,10 @@ class BatchRun:
         private = self.document.private
         key, part, runs = "", b"", private.parts
         if outcomes:
-            key = parts.key(self.id, private.epoch, self._sequence, min(o.line for o in outcomes))
+            outcomes.sort()
+            key = parts.key(self.id, private.epoch, self._sequence, outcomes[0].line, outcomes[-1].line)
             part = parts.encode(outcomes)
+            self._stored = (self._stored[0] + len(outcomes), self._stored[1] + len(part))
             runs = batch_document.with_part(runs, private.epoch, self._sequence)
             self._sequence += 1
         line, offset = self._low()

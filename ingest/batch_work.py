@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from ingest import batch_gather, batch_jobs
+from ingest.assembly import Assembled
 from ingest.batch_document import Document
 from ingest.batch_line import Fault
 from ingest.batch_models import Models
@@ -62,6 +63,8 @@ class Work:
             return None
         if step == "finalise" and run.ready_to_finalise:
             return partial(batch_jobs.finalise, self._storage, run.document)
+        if run.ready_to_assemble:
+            return partial(batch_jobs.assemble, self._storage, run.document)
         if step == "leave" and not run.dirty:
             return partial(batch_jobs.clean, self._storage, run.document)
         return None
@@ -73,7 +76,8 @@ class Work:
             except (Missing, NotInInput) as error:
                 message = f"The lines to run again cannot be found: {error}"
                 return Verdict(0, "", (Fault("invalid_request", message, "input_file_id"),))
-        return batch_jobs.validate(self._storage, document, models.knows, self._stop)
+        knows = models.known_at(document.batch.endpoint)
+        return batch_jobs.validate(self._storage, document, knows, self._stop)
 
     def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
         step = run.step()
@@ -83,6 +87,9 @@ class Work:
         except Exception as error:
             log.error("%s: could not %s: %r; again in %d ms", run.id, step, error, AGAIN_MS)
             run.retry_ms = now_ms + AGAIN_MS
+            return False
+        if isinstance(result, Assembled):
+            run.assembled(result)
             return False
         if step == "validate":
             run.judge(result, now_ms)

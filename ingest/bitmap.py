@@ -54,6 +54,11 @@ class Bitmap:
         rest = bytes(self._bits[self.low >> 3 : (self._top + 7) >> 3])
         return f"{self.low}:{base64.b64encode(zlib.compress(rest, 1)).decode()}"
 
+    @staticmethod
+    def low_of(text: str) -> int:
+        """`low` of the bitmap that `encode` wrote."""
+        return int(text.partition(":")[0] or 0)
+
     @classmethod
     def decode(cls, text: str, total: int) -> Bitmap:
         """The bitmap that `encode` wrote; an empty text is an empty one. Raises ValueError on other text."""

@@ -7,11 +7,15 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ingest.envelope import invalid
+from streams.body import BodyError
+from streams.judging import MODERATIONS
+from streams.responses import RESPONSES, chat_body
 
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
-ENDPOINTS: Final = (CHAT, COMPLETIONS, EMBEDDINGS)
+ENDPOINTS: Final = (CHAT, COMPLETIONS, EMBEDDINGS, MODERATIONS, RESPONSES)
+WITHOUT_STREAM: Final = (EMBEDDINGS, MODERATIONS)
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -43,12 +47,21 @@ def check(data: Any, endpoint: str) -> Body:
         _check_messages(data.get("messages"))
     elif endpoint == COMPLETIONS:
         _check_input(data.get("prompt"), "prompt")
+    elif endpoint == RESPONSES:
+        _check_response(data)
     else:
         _check_input(data.get("input"), "input")
     for name in ("max_tokens", "max_completion_tokens"):
         _check_positive(data.get(name), name)
     stream, include_usage = _stream(data)
-    return Body(model or "", stream and endpoint != EMBEDDINGS, include_usage)
+    return Body(model or "", stream and endpoint not in WITHOUT_STREAM, include_usage)
+
+
+def _check_response(data: dict[str, Any]) -> None:
+    try:
+        chat_body(data)
+    except BodyError as error:
+        raise invalid(error.message, error.param, error.code) from None
 
 
 def _check_messages(messages: Any) -> None:

@@ -1,4 +1,4 @@
-"""Calls for an answer of a model: /v1/chat/completions, /v1/completions, /v1/embeddings.
+"""Calls for an answer: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/moderations.
 
 Plain ASGI: this is the way of every real-time call, and a framework would cost more than all we do here.
 """
@@ -10,18 +10,21 @@ import logging
 import time
 from typing import Any, Final
 
+import orjson
 from starlette.types import Receive, Scope, Send
 
-from ingest import envelope, metrics
+from ingest import envelope, metrics, responses
 from ingest.answer import Answer
 from ingest.envelope import ApiError
 from ingest.journal import JournalError
 from ingest.order import Order, Repeats, read_order
 from ingest.replies import Replies
+from ingest.responses import ResponseStream
 from ingest.services import Services, may_call
 from ingest.streaming import Stream
 from ingest.waiting import GONE, Call, Gone, Reply, Waiting
 from schemas import topics
+from streams.responses import RESPONSES
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ GRACE_MS: Final = 5_000
 
 
 class Calls:
-    """The ASGI application of the three endpoints."""
+    """The ASGI application of these endpoints."""
 
     def __init__(self, services: Services, replies: Replies, waiting: Waiting) -> None:
         self._services = services
@@ -57,7 +60,7 @@ class Calls:
         watcher = asyncio.create_task(_watch(receive, call))
         try:
             self._queue(order, call)
-            await (_stream(call, answer, order.body.include_usage) if call.stream else _whole(call, answer))
+            await (_stream(call, answer, order) if call.stream else _whole(call, answer, order))
         except (TimeoutError, OSError):  # the caller does not read, or the connection broke
             call.finish(GONE)
         except Exception:
@@ -141,24 +144,33 @@ class Calls:
             pass  # the request then runs to its end or its deadline
 
 
-async def _whole(call: Call, answer: Answer) -> None:
+async def _whole(call: Call, answer: Answer, order: Order) -> None:
     await call.ready()
     end = call.end
     if isinstance(end, ApiError):
         await answer.error(end)
     elif isinstance(end, dict):
-        await answer.whole(end["http_status"], end["cache"], end["body"], end["headers"])
+        body = end["body"]
+        if order.endpoint == RESPONSES and end["http_status"] < 400:
+            body = responses.whole(body, order.request_id, orjson.loads(order.raw))
+        await answer.whole(end["http_status"], end["cache"], body, end["headers"])
 
 
-async def _stream(call: Call, answer: Answer, include_usage: bool) -> None:
-    stream = Stream(include_usage)
+def _new_stream(order: Order) -> Stream:
+    if order.endpoint == RESPONSES:
+        return ResponseStream(order.request_id, orjson.loads(order.raw))
+    return Stream(order.body.include_usage)
+
+
+async def _stream(call: Call, answer: Answer, order: Order) -> None:
+    stream = _new_stream(order)
     cache = ""
     while not stream.ended:
         await call.ready()
         if call.end is GONE:
             return
         if not cache and not call.chunks and not _speaks(call.end):
-            await _whole(call, answer)
+            await _whole(call, answer, order)
             return
         data = _events(stream, call)
         if data and not cache:

@@ -62,16 +62,16 @@ class Lines:
     """Counts lines in the pieces of a file; what follows the last newline is one too."""
 
     def __init__(self) -> None:
-        self._newlines = 0
-        self._open = False
+        self.newlines = 0
+        self.open_end = False
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
         if data:
-            self._newlines += data.count(b"\n")
-            self._open = not data.endswith(b"\n")
+            self.newlines += data.count(b"\n")
+            self.open_end = not data.endswith(b"\n")
 
     @property
     def count(self) -> int:
         """Lines so far."""
-        return self._newlines + self._open
+        return self.newlines + self.open_end

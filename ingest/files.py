@@ -15,11 +15,11 @@ from starlette.responses import Response
 from ingest import batch_content, envelope, file_object, ids, places
 from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
+from ingest.form import Form
 from ingest.receiving import Receiving, blocking, receive
 from ingest.sending import send
 from ingest.services import Services
 from ingest.storage import Missing, Storage
-from ingest.uploads import Upload
 
 MAX_FILE_BYTES: Final = 100 * 1024**3
 MAX_LIST: Final = 10_000
@@ -135,7 +135,7 @@ def _no_file(file_id: str) -> envelope.ApiError:
     return envelope.not_found(f"No such File object: {file_id}", "id")
 
 
-def _file(file_id: str, upload: Upload, size: int, now_s: int, lines: int) -> StoredFile:
+def _file(file_id: str, upload: Form, size: int, now_s: int, lines: int) -> StoredFile:
     """The object of a whole upload. Raises ApiError (400)."""
     if upload.filename is None:
         raise envelope.invalid("The form has no part called file.", "file")

@@ -14,6 +14,8 @@ _LATEST_MS: Final = 2**48 - 1
 _NUMBER: Final = frozenset("0123456789abcdef")
 BATCH: Final = "batch_"
 FILE: Final = "file-"
+UPLOAD: Final = "upload_"
+PART: Final = "part_"
 
 
 def newest_first(prefix: str, at_ms: int, distinct: bytes) -> str:

@@ -17,12 +17,17 @@ FOLDER: Final = "parts/"
 LONGEST_LINE: Final = 9 * 1024 * 1024
 
 
+# Parts that were written by an older version do not say what their highest line is.
+UNKNOWN: Final = 10**9
+
+
 class Part(NamedTuple):
-    """A part by its name: whose it is, and its lowest line."""
+    """A part by its name: whose it is, and its lowest and highest line."""
 
     epoch: int
     sequence: int
     lowest: int
+    highest: int
     key: str
 
 
@@ -31,15 +36,16 @@ def folder(batch_id: str) -> str:
     return f"{FOLDER}{batch_id}/"
 
 
-def key(batch_id: str, epoch: int, sequence: int, lowest: int) -> str:
+def key(batch_id: str, epoch: int, sequence: int, lowest: int, highest: int) -> str:
     """The key of a part."""
-    return f"{folder(batch_id)}{epoch:06d}-{sequence:08d}-{lowest:08d}"
+    return f"{folder(batch_id)}{epoch:06d}-{sequence:08d}-{lowest:08d}-{highest:08d}"
 
 
 def of_key(text: str) -> Part:
     """The part that `key` named so. Raises ValueError on another name."""
-    epoch, sequence, lowest = text.rpartition("/")[2].split("-")
-    return Part(int(epoch), int(sequence), int(lowest), text)
+    epoch, sequence, lowest, *rest = map(int, text.rpartition("/")[2].split("-"))
+    (highest,) = rest or (UNKNOWN,)
+    return Part(epoch, sequence, lowest, highest, text)
 
 
 def counted(keys: Iterable[str], runs: Sequence[Run]) -> list[Part]:
@@ -96,3 +102,21 @@ def merge(parts: Sequence[Part], read: Callable[[Part], Iterator[Outcome]]) -> I
             heapq.heapreplace(heap, (following.line, index, following, rest))
         else:
             heapq.heappop(heap)
+
+
+def between(parts: Sequence[Part], read: Callable[[Part], Iterator[Outcome]], low: int, high: int) -> Iterator[Outcome]:
+    """Outcomes of the lines `low` to `high`, each of which is in one of `parts`, sorted by lowest line.
+
+    AssertionError if one is missing or there twice.
+    """
+    expected = low
+    wanted = [p for p in parts if p.lowest <= high and p.highest >= low]
+    for outcome in merge(wanted, read) if expected <= high else ():
+        if outcome.line < low:
+            continue
+        assert outcome.line == expected, f"the parts have line {outcome.line} where {expected} is next"
+        yield outcome
+        expected += 1
+        if expected > high:
+            break
+    assert expected == high + 1, f"the parts have no line {expected}"

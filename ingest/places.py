@@ -91,9 +91,18 @@ def upload_part(tenant: str, upload_id: str, part_id: str) -> str:
     return f"{upload_parts(tenant, upload_id)}{part_id}"
 
 
-def upload_mark(tenant: str, upload_id: str, part_id: str, size: int, newlines: int, last: int) -> str:
-    """The mark of a part whose bytes are there: it says how many, and their lines."""
-    return f"{upload_part(tenant, upload_id, part_id)}.{size}.{newlines}.{last}"
+def upload_mark(tenant: str, upload_id: str, part_id: str, size: int, newlines: int, open_end: bool) -> str:
+    """The mark of a part whose bytes are there: how many, how many newlines, and whether more follows the last one."""
+    return f"{upload_part(tenant, upload_id, part_id)}.{size}.{newlines}.{int(open_end)}"
+
+
+def of_upload_mark(key: str) -> tuple[str, int, int, bool] | None:
+    """(part id, bytes, newlines, whether its end is open) of such a mark; None of a part's bytes."""
+    part_id, *numbers = key.rpartition("/")[2].split(".")
+    if not numbers:
+        return None
+    size, newlines, open_end = map(int, numbers)
+    return part_id, size, newlines, bool(open_end)
 
 
 def capacity(service: str) -> str:

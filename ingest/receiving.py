@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import orjson
 from starlette.requests import Request
 
 from ingest import envelope
 from ingest.file_object import Lines
+from ingest.form import Form
 from ingest.storage import Missing, StorageError, Writer
-from ingest.uploads import Upload
 
 # What is parsed between two waits for S3: enough to be worth a thread's time.
 FEED_BYTES: Final = 1024 * 1024
@@ -53,7 +54,23 @@ async def blocking(call: Callable[..., T], *arguments: object) -> T:
         raise envelope.unavailable("The file store cannot be reached.", "storage_unavailable") from error
 
 
-async def receive(request: Request, writer: Writer, field: str, limit: int) -> tuple[Upload, Lines]:
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object in a body of at most `limit` bytes. Raises ApiError (400, 413)."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise envelope.too_large(limit)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise envelope.invalid(f"The body is not valid JSON: {error}", code="invalid_json") from error
+    if not isinstance(value, dict):
+        raise envelope.invalid("The body must be a JSON object.")
+    return value
+
+
+async def receive(request: Request, writer: Writer, field: str, limit: int) -> tuple[Form, Lines]:
     """Read a form to its end; the bytes of its part `field`, at most `limit`, go on to `writer`.
 
     Raises ApiError (400, 408, 413, 503).
@@ -67,7 +84,7 @@ async def receive(request: Request, writer: Writer, field: str, limit: int) -> t
         lines.add(data)
         writer.write(data)
 
-    upload = Upload(request.headers.get("content-type", ""), write, field)
+    upload = Form(request.headers.get("content-type", ""), write, field)
     waiting = bytearray()
     async for chunk in _patient(request.stream()):
         waiting += chunk

@@ -6,7 +6,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from ingest import responses
 from schemas.records import BatchResult
+from streams.responses import RESPONSES
 
 Kind = Literal["o", "e"]
 OUTPUT: Final = "o"
@@ -24,8 +26,8 @@ class Outcome(NamedTuple):
     text: bytes
 
 
-def outcome(result: BatchResult) -> Outcome:
-    """Where a result goes and how it is written there, as OpenAI's output and error files have it.
+def outcome(result: BatchResult, endpoint: str = "") -> Outcome:
+    """Where a result of a batch for `endpoint` goes and how it is written there, as OpenAI's files have it.
 
     An answer (HTTP status below 400) goes to the output file; an HTTP error goes to the error file with `response`
     filled; what has no HTTP outcome goes there with `error` filled.
@@ -40,7 +42,7 @@ def outcome(result: BatchResult) -> Outcome:
     if status == 0:
         line["error"] = _error(result)
         return Outcome(result["line"], ERROR, orjson.dumps(line))
-    body = _body(result)
+    body = _body(result, endpoint)
     if body is None:
         line["error"] = {"code": "invalid_response", "message": "The answer was not valid JSON."}
         return Outcome(result["line"], ERROR, orjson.dumps(line))
@@ -57,14 +59,19 @@ def _error(result: BatchResult) -> dict[str, str]:
     return {"code": result["error_code"] or "request_failed", "message": message}
 
 
-def _body(result: BatchResult) -> Any:
-    """The answer's JSON on one line, its bytes otherwise untouched; None if it is not JSON."""
+def _body(result: BatchResult, endpoint: str) -> Any:
+    """The answer's JSON on one line, its bytes otherwise untouched; None if it is not JSON.
+
+    A response was a chat on its way. What it repeats of its request is not known here, and is left as if not given.
+    """
     body = result["body"]
     if not body and result["http_status"] >= 400:
         kind = "server_error" if result["http_status"] >= 500 else "invalid_request_error"
         error = {"message": result["error_message"], "type": kind, "param": None, "code": result["error_code"] or None}
         return {"error": error}
     try:
+        if endpoint == RESPONSES and result["http_status"] < 400:
+            body = responses.whole(body, result["request_id"], {})
         orjson.loads(body)
     except orjson.JSONDecodeError:
         return None

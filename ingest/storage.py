@@ -26,6 +26,10 @@ class Missing(StorageError):
     """There is no such object."""
 
 
+class Unsupported(StorageError):
+    """This server does not do such things; trying again will not help."""
+
+
 class Conflict(StorageError):
     """The condition of a put did not hold: somebody else wrote first."""
 
@@ -35,6 +39,17 @@ class Stored(NamedTuple):
 
     body: bytes
     etag: str
+
+
+class Paused(NamedTuple):
+    """An object that is being written, for a later writer to go on with: its upload ("" while there is none), what S3
+    answered for each part, its size so far, and the bytes at its end that are no part yet.
+    """
+
+    upload: str = ""
+    etags: tuple[str, ...] = ()
+    size: int = 0
+    rest: bytes = b""
 
 
 class Storage:
@@ -101,9 +116,9 @@ class Storage:
         finally:
             body.close()
 
-    def writer(self, key: str) -> Writer:
-        """A stream into an object, which appears as a whole when it is closed."""
-        return Writer(self, key)
+    def writer(self, key: str, paused: Paused = Paused()) -> Writer:
+        """A stream into an object, which appears as a whole when it is closed; `paused` is what it begins with."""
+        return Writer(self, key, paused)
 
     def modified_s(self, key: str) -> int:
         """When an object was written, Unix seconds by the server's clock. Raises Missing, StorageError."""
@@ -121,7 +136,7 @@ class Storage:
         return str(_call(self._client.upload_part, **where, Body=body)["ETag"])
 
     def copy_part(self, key: str, upload: str, number: int, source: str) -> str:
-        """Let the server copy a whole object into part `number`; its etag. Raises Missing, StorageError."""
+        """Let the server copy a whole object into a part; its etag. Raises Missing, Unsupported, StorageError."""
         where = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
         copied = _call(self._client.upload_part_copy, **where, CopySource={"Bucket": self._bucket, "Key": source})
         return str(copied["CopyPartResult"]["ETag"])
@@ -136,28 +151,38 @@ class Storage:
         """Give an unfinished upload up, with its parts. Raises Missing, StorageError."""
         _call(self._client.abort_multipart_upload, Bucket=self._bucket, Key=key, UploadId=upload)
 
-    def unfinished(self) -> Iterator[tuple[str, str]]:
-        """(key, upload id) of every upload that was begun and not ended. Raises StorageError."""
+    def unfinished(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """(key, upload id) of uploads under `prefix` that were begun and not ended. Raises StorageError."""
         more: dict[str, str] = {}
         while True:
-            answer = _call(self._client.list_multipart_uploads, Bucket=self._bucket, **more)
+            answer = _call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=prefix, **more)
             for entry in answer.get("Uploads", ()):
                 yield entry["Key"], entry["UploadId"]
             if not answer.get("IsTruncated"):
                 return
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
+    def abort_uploads(self, key: str) -> None:
+        """Give up every upload into `key` that was begun and not closed. Raises StorageError."""
+        for found, upload in list(self.unfinished(key)):
+            if found == key:
+                with contextlib.suppress(Missing):
+                    self.drop_upload(key, upload)
+
 
 class Writer:
-    """Collects bytes into parts of a multipart upload; a small object goes in one put."""
+    """Collects bytes into parts of a multipart upload; a small object goes in one put.
 
-    def __init__(self, storage: Storage, key: str) -> None:
+    Where it cuts depends on the bytes alone. So a part that is sent twice, after a kill, is the same both times.
+    """
+
+    def __init__(self, storage: Storage, key: str, paused: Paused) -> None:
         self._storage = storage
         self._key = key
-        self._buffer = bytearray()
-        self._upload = ""
-        self._etags: list[str] = []
-        self.size = 0
+        self._buffer = bytearray(paused.rest)
+        self._upload = paused.upload
+        self._etags = list(paused.etags)
+        self.size = paused.size
 
     def write(self, data: bytes) -> None:
         """Append. Raises StorageError."""
@@ -167,6 +192,10 @@ class Writer:
             self._send(bytes(self._buffer[:wanted]))
             del self._buffer[:wanted]
 
+    def pause(self) -> Paused:
+        """What another writer needs to go on here."""
+        return Paused(self._upload, tuple(self._etags), self.size, bytes(self._buffer))
+
     def close(self) -> int:
         """Finish the object; its size in bytes. Raises StorageError."""
         if not self._upload:
@@ -174,7 +203,13 @@ class Writer:
             return self.size
         if self._buffer:
             self._send(bytes(self._buffer))
-        self._storage.end_upload(self._key, self._upload, self._etags)
+            self._buffer.clear()
+        try:
+            self._storage.end_upload(self._key, self._upload, self._etags)
+        except Missing:
+            # The answer to an earlier completion got lost: then the object is there.
+            if self._storage.size(self._key) != self.size:
+                raise
         return self.size
 
     def abort(self) -> None:
@@ -206,6 +241,8 @@ def _call(method: Any, **arguments: Any) -> Any:
             raise Missing(str(error)) from error
         if status in (409, 412):
             raise Conflict(str(error)) from error
+        if status == 501:
+            raise Unsupported(str(error)) from error
         raise StorageError(str(error)) from error
     except (BotoCoreError, HTTPClientError) as error:
         raise StorageError(str(error)) from error

@@ -23,8 +23,8 @@ EXPIRED_MS: Final = 60_000
 ORPHANS_MS: Final = 3_600_000
 # Bytes get their file object right after they are there; only a writer that died leaves them alone for longer.
 ORPHAN_S: Final = 86_400
-# No client sends one file for longer than this.
-UNFINISHED_S: Final = 3 * 86_400
+# No client sends one file for longer than this, and no batch, whose files are put together meanwhile, takes longer.
+UNFINISHED_S: Final = 8 * 86_400
 # Of each kind in a round; the next round takes the others.
 MOST: Final = 10_000
 
@@ -120,7 +120,7 @@ def _is_there(storage: Storage, key: str) -> bool:
 
 
 def unfinished(storage: Storage, now_s: int) -> int:
-    """Give up uploads in parts that were seen three days ago and are still there; how many.
+    """Give up uploads in parts that were seen eight days ago and are still there; how many.
 
     Not every server tells when an upload began, so what was seen is kept in an object of our own.
     """

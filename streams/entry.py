@@ -10,17 +10,20 @@ import orjson
 from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
-from streams import closing, quota
+from streams import closing, judging, quota
 from streams.affinity import prefix_of
 from streams.body import BodyError
 from streams.emission import Emit, Verdict, audit, refusal
 from streams.guard import guard_body
+from streams.judging import MODERATIONS
 from streams.ledger import Admit, Wait
 from streams.opening import opened
 from streams.policy import Policy, Target
+from streams.responses import RESPONSES, chat_body
 from streams.state import Tenant
 from streams.waiting import next_look
 
+CHAT: Final = "/v1/chat/completions"
 # Deferred requests a tenant may have: the batcher keeps few lines ahead, so this is reached only by other producers.
 MAX_DEFERRED: Final = 20_000
 MAX_DEFERRED_BYTES: Final = 64 * 1024 * 1024
@@ -46,6 +49,12 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     o["policy_version"] = policy.version
     try:
         body = bodies.parse(r["body"])
+        if o["endpoint"] == MODERATIONS:
+            judging.check(o, body)
+            return judged(tenant, o, policy, now_ms)
+        if o["endpoint"] == RESPONSES:
+            body = chat_body(body)
+            o["endpoint"], o["body"] = CHAT, orjson.dumps(body)
         target = resolve(policy, o, body, tenant.name)
         bodies.validate(body, o["endpoint"], target.model)
     except BodyError as error:
@@ -61,6 +70,20 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     bind(o, target, body, r["cache"], policy.judges)
     o["prefix"] = prefix_of(tenant.name, body, len(o["body"]))
     return follow_or_hold(tenant, o, audits, now_ms)
+
+
+def judged(tenant: Tenant, o: Open, policy: Policy, now_ms: int) -> Decision:
+    """A request for moderation: answered here, counted like any other. Nothing of its text goes anywhere."""
+    o["model"] = judging.MODEL
+    batch = o["lane"] == "batch"
+    if batch and tenant.deferral.count:
+        return defer_or_refuse(tenant, o, [], now_ms + 1)
+    verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
+    if isinstance(verdict, Admit):
+        return Decision(o, [], judging.verdict(policy, o))
+    if isinstance(verdict, Wait) and batch:
+        return defer_or_refuse(tenant, o, [], next_look(verdict, now_ms))
+    return Decision(o, [], quota.refusal(tenant, o, verdict, now_ms))
 
 
 def resolve(policy: Policy, o: Open, body: dict[str, Any], tenant: str) -> Target:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.records import Open
-from streams import closing, quota
+from streams import closing, judging, quota
 from streams.agenda import moment_of
 from streams.closing import Emits
 from streams.deferral import slot_of
 from streams.dispatch import send
+from streams.judging import MODERATIONS
 from streams.ledger import Admit, Wait
 from streams.state import Tenant
 
@@ -63,7 +64,10 @@ def release(tenant: Tenant, now_ms: int, emits: Emits) -> None:
             # The others are looked at first the next time, which is soon.
             queues.turn, until_ms = slot, now_ms + 1
             break
-        if isinstance(verdict, Admit):
+        if isinstance(verdict, Admit) and o["endpoint"] == MODERATIONS:
+            assert tenant.policy is not None, "a request waits under a policy"
+            closing.close(tenant, o, judging.verdict(tenant.policy, o), now_ms, emits)
+        elif isinstance(verdict, Admit):
             queues.shrink(len(o["body"]))
             closing.lead(tenant, o, tenant.answers.get(o["cache_key"]) if o["cache_key"] else None)
             send(tenant, o, now_ms, emits)

@@ -70,10 +70,15 @@ class World:
 
     def gateway(self) -> str:
         """Start a gateway; the base URL of its API, once it is healthy."""
-        self._process("gateway", "ingest.gateway")
+        self._gateway = self._process("gateway", "ingest.gateway")
         url = f"http://127.0.0.1:{self.parts.settings.port('HTTP')}"
         await_(lambda: _healthy(url), "a healthy gateway", 60)
         return f"{url}/v1"
+
+    def kill_gateway(self) -> None:
+        """End the gateway as a crash does."""
+        self._gateway.kill()
+        self._gateway.wait(15)
 
     def _process(self, service: str, module: str) -> subprocess.Popen[bytes]:
         log = (self.parts.settings.home / f"{service}.log").open("ab")

@@ -85,6 +85,25 @@ def test_cancelling(client: openai.OpenAI, admission: BatchAdmission) -> None:
     assert all(value in last for value in done)
 
 
+def test_an_upload_survives_a_killed_gateway(client: openai.OpenAI, world: World, admission: BatchAdmission) -> None:
+    content = jsonl([line(n) for n in range(1, 101)])
+    half = len(content) // 2
+    upload = client.uploads.create(filename="in.jsonl", purpose="batch", bytes=len(content), mime_type="text/jsonl")
+    first = client.uploads.parts.create(upload.id, data=content[:half])
+    world.kill_gateway()
+    with pytest.raises(openai.APIConnectionError):
+        client.uploads.parts.create(upload.id, data=content[half:])
+    world.gateway()
+    second = client.uploads.parts.create(upload.id, data=content[half:])
+    done = client.uploads.complete(upload.id, part_ids=[first.id, second.id])
+    assert done.status == "completed" and done.file is not None
+    assert client.files.content(done.file.id).content == content
+    whole = client.uploads.upload_file_chunked(
+        file=content, filename="in.jsonl", bytes=len(content), mime_type="text/jsonl", purpose="batch", part_size=4096
+    )
+    assert whole.file is not None and client.files.content(whole.file.id).content == content
+
+
 def test_pages_and_refusals(client: openai.OpenAI) -> None:
     assert len(list(client.batches.list(limit=2))) >= 3
     assert len(list(client.files.list(limit=2))) >= 5

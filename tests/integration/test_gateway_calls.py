@@ -182,6 +182,31 @@ def test_the_openai_sdk(client: httpx.Client, admission: ScriptedAdmission) -> N
         sdk.models.retrieve("nothing")
 
 
+def test_responses_by_the_openai_sdk(client: httpx.Client, admission: ScriptedAdmission) -> None:
+    sdk = openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="mr-acme-demo", max_retries=0)
+    admission.script = lambda a, r: a.reply(r, completion("said"))
+    whole = sdk.responses.create(model="echo", input="hello", instructions="be brief")
+    assert (whole.output_text, whole.status, whole.instructions) == ("said", "completed", "be brief")
+    (sent,) = admission.wait_for("Request")
+    assert (sent["endpoint"], json.loads(sent["body"])["input"]) == ("/v1/responses", "hello"), "sent on as it came"
+
+    def script(a: ScriptedAdmission, r: Record) -> None:
+        a.chunk(r, 0, piece("one "))
+        a.reply(r, completion("one two"), attempt="a1")
+
+    admission.script = script
+    with sdk.responses.stream(model="echo", input="hello") as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(deltas) == final.output_text == "one two" and final.usage and final.usage.total_tokens == 5
+    error = {"error": {"message": "lost", "type": "server_error", "param": None, "code": "interrupted"}}
+    admission.script = lambda a, r: (a.chunk(r, 0, piece("one ")), a.reply(r, error, status="interrupted"))
+    with pytest.raises(openai.APIError, match="lost"):
+        list(sdk.responses.create(model="echo", input="hello", stream=True))
+    with pytest.raises(openai.BadRequestError, match="not stored"):
+        sdk.responses.create(model="echo", input="hello", previous_response_id="resp_1")
+
+
 def test_a_blocked_stream(client: httpx.Client, admission: ScriptedAdmission) -> None:
     admission.script = lambda a, r: a.reply(r, guard_body("Not allowed."), status="blocked", cache="none")
     text = client.post(CHAT, json={"messages": HELLO, "stream": True}).text

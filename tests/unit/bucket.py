@@ -1,83 +1,100 @@
-"""A bucket in memory, for the real Storage: what of boto3's S3 client it calls."""
+"""A bucket in memory, behind the calls of a boto3 client that ingest.storage makes; it can fail at any of them."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable
 from typing import Any
 
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError
 
-from ingest.storage import Storage
+
+class Killed(BaseException):
+    """The process that made the call is gone."""
 
 
 class Bucket:
-    """The client. `before_put(key)` may change the bucket before a put is judged; `lose` makes puts happen whose answer
-    does not arrive.
-    """
+    """Objects by key. `kill_at` counts down the calls until one does not return; it may have been carried out."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, tuple[bytes, str]] = {}
-        self.before_put: Callable[[str], None] = lambda _key: None
-        self.lose: Callable[[str], bool] = lambda _key: False
-        self.storage = Storage(self, "b")
-        self._version = 0
-        self._uploads: dict[str, dict[int, bytes]] = {}
+        self.objects: dict[str, bytes] = {}
+        self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
+        self.calls: list[str] = []
+        self.kill_at = -1
+        self.carry_out = True
+        self._number = 0
 
-    def _found(self, key: str) -> tuple[bytes, str]:
-        if key not in self.objects:
-            raise _error(404, "NoSuchKey")
-        return self.objects[key]
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(type(self), f"do_{name}")
 
-    def get_object(self, Bucket: str, Key: str, Range: str = "", **_: Any) -> dict[str, Any]:
-        body, etag = self._found(Key)
+        def call(**arguments: Any) -> Any:
+            self.calls.append(name)
+            self.kill_at -= 1
+            if self.kill_at == 0 and not self.carry_out:
+                raise Killed
+            answer = method(self, **arguments)
+            if self.kill_at == 0:
+                raise Killed
+            return answer
+
+        return call
+
+    def do_get_object(self, Key: str, Range: str = "", **_: Any) -> dict[str, Any]:
+        body = _found(self.objects, Key)
         if Range:
-            start, _, end = Range.removeprefix("bytes=").partition("-")
+            start, end = Range.removeprefix("bytes=").split("-")
             body = body[int(start) : int(end) + 1 if end else None]
-        return {"Body": io.BytesIO(body), "ETag": etag}
+        return {"Body": io.BytesIO(body), "ETag": _etag(body)}
 
-    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
-        return {"ContentLength": len(self._found(Key)[0])}
+    def do_head_object(self, Key: str, **_: Any) -> dict[str, Any]:
+        return {"ContentLength": len(_found(self.objects, Key)), "ETag": _etag(self.objects[Key])}
 
-    def put_object(
-        self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = ""
-    ) -> dict[str, Any]:
-        self.before_put(Key)
-        if IfMatch and self._found(Key)[1] != IfMatch:
-            raise _error(412, "PreconditionFailed")
-        if IfNoneMatch and Key in self.objects:
-            raise _error(412, "PreconditionFailed")
-        self._version += 1
-        self.objects[Key] = (bytes(Body), str(self._version))
-        if self.lose(Key):
-            raise EndpointConnectionError(endpoint_url="memory")
-        return {"ETag": str(self._version)}
+    def do_put_object(self, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+        self.objects[Key] = Body
+        return {"ETag": _etag(Body)}
 
-    def delete_objects(self, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
+    def do_delete_objects(self, Delete: dict[str, Any], **_: Any) -> None:
         for entry in Delete["Objects"]:
             self.objects.pop(entry["Key"], None)
-        return {}
 
-    def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "", **_: Any) -> dict[str, Any]:
-        return {"Contents": [{"Key": k} for k in sorted(self.objects) if k.startswith(Prefix) and k > StartAfter]}
+    def do_list_objects_v2(self, Prefix: str, **_: Any) -> dict[str, Any]:
+        found = sorted(k for k in self.objects if k.startswith(Prefix))
+        return {"Contents": [{"Key": k, "Size": len(self.objects[k]), "ETag": _etag(self.objects[k])} for k in found]}
 
-    def create_multipart_upload(self, Bucket: str, Key: str) -> dict[str, Any]:
-        self._version += 1
-        self._uploads[str(self._version)] = {}
-        return {"UploadId": str(self._version)}
+    def do_create_multipart_upload(self, Key: str, **_: Any) -> dict[str, str]:
+        self._number += 1
+        self.uploads[str(self._number)] = (Key, {})
+        return {"UploadId": str(self._number)}
 
-    def upload_part(self, Bucket: str, Key: str, UploadId: str, PartNumber: int, Body: bytes) -> dict[str, Any]:
-        self._uploads[UploadId][PartNumber] = bytes(Body)
-        return {"ETag": str(PartNumber)}
+    def do_upload_part(self, UploadId: str, PartNumber: int, Body: bytes, **_: Any) -> dict[str, str]:
+        _found(self.uploads, UploadId)[1][PartNumber] = Body
+        return {"ETag": _etag(Body)}
 
-    def complete_multipart_upload(self, Bucket: str, Key: str, UploadId: str, MultipartUpload: Any) -> dict[str, Any]:
-        parts = self._uploads.pop(UploadId)
-        return self.put_object(Bucket, Key, b"".join(parts[n] for n in sorted(parts)))
+    def do_complete_multipart_upload(self, UploadId: str, MultipartUpload: dict[str, Any], **_: Any) -> None:
+        key, stored = _found(self.uploads, UploadId)
+        wanted = [(p["PartNumber"], p["ETag"]) for p in MultipartUpload["Parts"]]
+        if [n for n, _ in wanted] != sorted(stored) or any(_etag(stored[n]) != etag for n, etag in wanted):
+            raise _error(400, "InvalidPart")
+        self.objects[key] = b"".join(stored[n] for n, _ in wanted)
+        del self.uploads[UploadId]
 
-    def abort_multipart_upload(self, Bucket: str, Key: str, UploadId: str) -> dict[str, Any]:
-        self._uploads.pop(UploadId, None)
-        return {}
+    def do_abort_multipart_upload(self, UploadId: str, **_: Any) -> None:
+        _found(self.uploads, UploadId)
+        del self.uploads[UploadId]
+
+    def do_list_multipart_uploads(self, Prefix: str, **_: Any) -> dict[str, Any]:
+        return {"Uploads": [{"Key": k, "UploadId": u} for u, (k, _) in self.uploads.items() if k.startswith(Prefix)]}
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def _found(where: dict[str, Any], name: str) -> Any:
+    if name not in where:
+        raise _error(404, "NoSuchKey")
+    return where[name]
 
 
 def _error(status: int, code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "memory")
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "call")  # type: ignore[typeddict-item]

@@ -17,7 +17,7 @@ from ingest.batch_orders import TooLate
 from ingest.batch_run import BEAT_MS, BatchRun
 from ingest.batch_store import BatchStore
 from ingest.batch_validation import Verdict
-from tests.unit.bucket import Bucket
+from tests.unit.contended_bucket import ContendedBucket
 from tests.unit.test_batch_progress import BATCH, DOCUMENT, result
 
 ID = ids.newest_first(ids.BATCH, 1, b"x")
@@ -78,7 +78,7 @@ class Site:
     """A batcher's run and a gateway's store on one bucket; what was taken is `paused`, `cancelled`."""
 
     def __init__(self) -> None:
-        self.bucket = Bucket()
+        self.bucket = ContendedBucket()
         self.store = BatchStore(self.bucket.storage)
         self.store.create(FIRST)
         saved = batch_jobs.claim(self.bucket.storage, "acme", ID)
@@ -112,7 +112,7 @@ class Site:
                 self.bucket.before_put = hook
 
         def lose(key: str) -> bool:
-            ours = batch_document.decode(self.bucket.objects[key][0]).private.revision == self.revision
+            ours = batch_document.decode(self.bucket.objects[key]).private.revision == self.revision
             losses[0] -= ours
             return ours and losses[0] >= 0
 
@@ -129,7 +129,7 @@ class Site:
         self.run.stored(saved.document, saved.etag)
 
     def stored(self) -> Document:
-        return batch_document.decode(self.bucket.objects[PLACE][0])
+        return batch_document.decode(self.bucket.objects[PLACE])
 
 
 def patient(task: Callable[[], batch_jobs.Saved | None]) -> batch_jobs.Saved | None:

@@ -153,8 +153,8 @@ def test_parts_merge_in_the_order_of_lines(owners: list[int]) -> None:
     for owner in set(owners):
         lines = [n + 1 for n, o in enumerate(owners) if o == owner]
         outcomes = [Outcome(n, "o", b'{"tab":\t%d}' % n) for n in reversed(lines)]
-        texts[parts.key("batch_1", 2, owner, min(lines))] = parts.encode(outcomes)
-    texts[parts.key("batch_1", 1, 0, 1)] = b"left by a batcher that died"
+        texts[parts.key("batch_1", 2, owner, min(lines), max(lines))] = parts.encode(outcomes)
+    texts[parts.key("batch_1", 1, 0, 1, 1)] = b"left by a batcher that died"
     runs = [Run(2, owner, owner) for owner in set(owners)]
     counted = parts.counted(texts, runs)
     merged = list(parts.merge(counted, lambda p: parts.decode(texts[p.key].splitlines())))
@@ -164,7 +164,7 @@ def test_parts_merge_in_the_order_of_lines(owners: list[int]) -> None:
 
 def test_a_missing_part_is_noticed() -> None:
     with pytest.raises(AssertionError, match="1 parts are stored, 2"):
-        parts.counted([parts.key("batch_1", 1, 0, 1)], [Run(1, 0, 1)])
+        parts.counted([parts.key("batch_1", 1, 0, 1, 1)], [Run(1, 0, 1)])
 
 
 def test_a_run_counts_each_line_once() -> None:

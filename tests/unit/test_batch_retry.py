@@ -18,7 +18,7 @@ from ingest.batch_object import Counts
 from ingest.batch_retry import NotInInput, Refused
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
-from tests.unit.bucket import Bucket
+from tests.unit.contended_bucket import ContendedBucket
 from tests.unit.test_batch_progress import DOCUMENT, result
 
 ENDINGS: dict[str, dict[str, Any]] = {
@@ -118,7 +118,7 @@ def test_a_run_counts_its_kinds() -> None:
 
 
 def test_the_input_of_a_retry_is_gathered_once() -> None:
-    bucket, stop = Bucket(), threading.Event()
+    bucket, stop = ContendedBucket(), threading.Event()
     inputs = b"".join(line(n) + b"\n" for n in range(50))
     errors = b"".join(
         results.outcome(result(n + 1, custom_id=f"ü{n}", **ENDINGS["failed"])).text + b"\n" for n in range(0, 50, 7)

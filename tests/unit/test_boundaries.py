@@ -16,8 +16,10 @@ ENGINES = {
 PURE = {
     "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
     "streams.credentials", "streams.detectors", "streams.emission", "streams.entry", "streams.folding",
-    "streams.guard", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory", "streams.moderation",
-    "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress", "streams.stage",
+    "streams.guard", "streams.judging", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory",
+    "streams.moderation",
+    "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress",
+    "streams.responses", "streams.stage",
     "streams.state", "streams.steering", "streams.tally", "streams.windows",
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ingest import file_object, files, storage
 from ingest.envelope import ApiError
 from ingest.file_object import FileObject, Lines, StoredFile
-from ingest.uploads import Upload
+from ingest.form import Form
 
 KIND = "multipart/form-data; boundary=b"
 FORM = (
@@ -22,7 +22,7 @@ FORM = (
 @given(st.integers(1, len(FORM)))
 def test_a_form_does_not_depend_on_its_pieces(size: int) -> None:
     got = bytearray()
-    upload = Upload(KIND, got.extend)
+    upload = Form(KIND, got.extend)
     for at in range(0, len(FORM), size):
         upload.feed(FORM[at : at + size])
     upload.finish()
@@ -33,7 +33,7 @@ def test_a_form_does_not_depend_on_its_pieces(size: int) -> None:
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary="])
 def test_what_is_no_form(kind: str) -> None:
     with pytest.raises(ApiError) as refused:
-        Upload(kind, lambda _: None)
+        Form(kind, lambda _: None)
     assert refused.value.status == 400
 
 
@@ -47,7 +47,7 @@ def test_what_is_no_form(kind: str) -> None:
     ],
 )
 def test_a_broken_form(form: bytes) -> None:
-    upload = Upload(KIND, lambda _: None)
+    upload = Form(KIND, lambda _: None)
     with pytest.raises(ApiError) as refused:
         upload.feed(form)
         upload.finish()

@@ -11,7 +11,22 @@ from tests.unit.world import T0, engine, request, rows
 
 LONG = "x" * 1_200
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-NAMES = ("messages", "prompt", "input", "tools", "suffix", "response_format", "stop", "max_tokens", "n", "temperature")
+NAMES = (
+    "messages",
+    "instructions",
+    "text",
+    "reasoning",
+    "tool_choice",
+    "prompt",
+    "input",
+    "tools",
+    "suffix",
+    "response_format",
+    "stop",
+    "max_tokens",
+    "n",
+    "temperature",
+)
 FIELDS = ("role", "content", "type", "text", "function", "tool_calls")
 PARTS = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -29,7 +44,7 @@ def outcome(body: dict[str, Any], endpoint: str) -> tuple[int, int]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(BODIES, st.sampled_from(ENDPOINTS))
+@given(BODIES, st.sampled_from((*ENDPOINTS, "/v1/responses")))
 def test_whatever_a_body_holds_it_is_refused_or_sent_on(body: dict[str, Any], endpoint: str) -> None:
     refused, sent = outcome(body, endpoint)
     assert refused + sent == 1
