@@ -60,6 +60,7 @@ class Feed:
         self._models = models
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         self._ahead = Ahead()
+        self._free: dict[str, int] = {}
         self._last = ""
         self._slice_ms = 0
 
@@ -70,6 +71,14 @@ class Feed:
     def finished(self, run: BatchRun, now_ms: int) -> None:
         """A line of `run` has its outcome, so its model's pool can take more."""
         self._rates[self._model(run)].add(1, now_ms)
+
+    def parked(self, batch_id: str) -> int:
+        """Lines of a batch that admission has had for a while and shows no sign of."""
+        return self._ahead.parked(batch_id)
+
+    def room(self, model: str) -> int:
+        """Lines that the pools of a model could still take when lines were sent last."""
+        return self._free.get(model, 0)
 
     def slice(self, runs: Iterable[BatchRun], now_ms: int) -> int:
         """Send the next lines of `runs`, if it is time; how many were sent."""
@@ -84,6 +93,7 @@ class Feed:
         if (models := self._models()) is None:
             return 0
         ready, free = self._ready(runs, models, now_ms)
+        self._free = free
         sent = 0
         while ready and sent < most:
             for tenant in window.turns(ready, self._last):
@@ -111,7 +121,7 @@ class Feed:
             elif step == "sweep" and run.all_sent and now_ms - run.sent_ms > SWEEP_AGAIN_MS:
                 log.warning("%s: %d lines were not answered, asking again", run.id, len(run.open))
                 run.rewind()
-            if step in ("feed", "sweep") and not run.all_sent and now_ms >= run.retry_ms:
+            if step in ("feed", "sweep") and not run.held and not run.all_sent and now_ms >= run.retry_ms:
                 ready[run.tenant].append(run)
         room = {m: window.limit(models.slots(m), self._rates[m].per_second(now_ms)) - n for m, n in used.items()}
         for waiting in ready.values():

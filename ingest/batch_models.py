@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from schemas.config import ConfigDocument
+import msgspec
+
+from schemas.config import ConfigDocument, Limit
 from streams import judging
 
 # What admission answers itself, at once, runs nowhere; this many on their way keep it busy.
@@ -33,6 +36,30 @@ class Models:
     def pools(self) -> frozenset[str]:
         """Every pool."""
         return frozenset(self._config.pools)
+
+    def routes(self, name: str) -> tuple[str, ...]:
+        """The pools that a model's requests may go to, those of its shares together; none if the model is gone."""
+        model = self._config.models.get(self.real(name))
+        if model is None:
+            return ()
+        if model.split:
+            return tuple(dict.fromkeys(p for share in model.split if share.weight for p in self.routes(share.model)))
+        return model.route
+
+    def fingerprint(self, name: str) -> str:
+        """Names the pools of a model as they are: what was measured of others says nothing of them."""
+        pools = {name: self._config.pools[name] for name in self.routes(name)}
+        return hashlib.sha256(msgspec.json.encode(pools, order="deterministic")).hexdigest()[:12]
+
+    def limits(self, tenant: str, key_id: str, name: str) -> tuple[Limit, ...]:
+        """The limits that count a tenant's requests for a model by a key."""
+        found, real = self._config.settings.get(tenant), self.real(name)
+        return tuple(x for x in found.limits if x.key in ("", key_id) and x.model in ("", name, real)) if found else ()
+
+    def prepaid(self, tenant: str) -> bool:
+        """Whether a tenant pays in advance."""
+        found = self._config.settings.get(tenant)
+        return found is not None and found.prepaid
 
     def slots(self, name: str) -> int:
         """Requests that the pools a model prefers run at once; 0 if the model is gone."""

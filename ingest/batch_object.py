@@ -16,6 +16,16 @@ from ingest.batch_line import Fault
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 Ending = Literal["completed", "expired", "cancelled"]
+Reason = Literal[
+    "validating",
+    "not_configured",
+    "paused",
+    "pool_unavailable",
+    "quota",
+    "other_batches_first",
+    "capacity",
+    "admission",
+]
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses")
 TERMINAL: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -84,12 +94,26 @@ class BatchErrors(msgspec.Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """Why no line begins now: the reason, in words, and where it can be known, until when (Unix seconds)."""
+
+    reason: Reason
+    message: str
+    until: int | None = None
+
+
 class Progress(msgspec.Struct, frozen=True):
-    """Our own part of the object: lines on their way, results per second, and when it will be done (Unix seconds)."""
+    """Our own part of the object: lines on their way, results per second, when it will be done (Unix seconds), whether
+    its owner holds it back, what it waits for, and which batches ran its lines before and after.
+    """
 
     open_lines: int = 0
     lines_per_second: float = 0.0
     estimated_completion_at: int | None = None
+    paused: bool = False
+    waiting: Waiting | None = None
+    retry_of: str | None = None
+    retried_by: tuple[str, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -118,6 +142,10 @@ class Batch(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     metadata: dict[str, str] | None = None
     millrace: Progress | None = None
+
+
+VALIDATING: Final = Waiting("validating", "Its input file waits to be read, or is being read.")
+PAUSED: Final = Waiting("paused", "It was paused. It goes on when it is resumed; its window ends all the same.")
 
 
 def window_s(text: object) -> int | None:
@@ -168,6 +196,24 @@ def cancelling(batch: Batch, now_s: int) -> Batch:
     """The batch from the moment its cancellation was asked for. Asking again changes nothing."""
     assert can_cancel(batch)
     return batch if batch.status == "cancelling" else replace(batch, status="cancelling", cancelling_at=now_s)
+
+
+def can_pause(batch: Batch) -> bool:
+    """Whether there may be lines to hold back, or to let go on."""
+    return batch.status in ("validating", "in_progress")
+
+
+def paused(batch: Batch) -> Batch:
+    """The batch as it is shown from the moment it is held back."""
+    progress = batch.millrace or Progress()
+    return replace(batch, millrace=replace(progress, paused=True, waiting=PAUSED, estimated_completion_at=None))
+
+
+def resumed(batch: Batch) -> Batch:
+    """The batch as it is shown from the moment it goes on."""
+    if batch.millrace is None or not batch.millrace.paused:
+        return batch
+    return replace(batch, millrace=replace(batch.millrace, paused=False, waiting=None))
 
 
 def finalizing(batch: Batch, now_s: int) -> Batch:

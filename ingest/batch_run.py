@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from ingest import assembly, batch_document, batch_object, parts, results
-from ingest.batch_document import Document
-from ingest.batch_object import Counts, Progress
+from ingest.batch_document import Document, Kinds
+from ingest.batch_object import Counts, Progress, Waiting
+from ingest.batch_outlook import Outlook
 from ingest.batch_validation import Verdict
 from ingest.bitmap import Bitmap
 from ingest.results import Outcome
@@ -23,6 +25,8 @@ Step = Literal["validate", "feed", "sweep", "finalise", "leave"]
 
 PART_OUTCOMES: Final = 2_000
 PART_BYTES: Final = 16 * 1024 * 1024
+# An order is announced by a command. One whose command was lost is met at the next put, which comes in any case.
+BEAT_MS: Final = 30_000
 
 
 class Checkpoint(NamedTuple):
@@ -59,7 +63,14 @@ class BatchRun:
         self._completed = document.batch.request_counts.completed
         self._failed = document.batch.request_counts.failed
         self._usage = document.batch.usage
+        kinds = document.private.kinds or Kinds()
+        self.waiting: Waiting | None = None
+        self.done_ms: int | None = None
+        self.moved_ms = 0
+        self._stale = False
+        self._unrun = Counter(expired=kinds.expired, cancelled=kinds.cancelled)
         self._sequence = 0
+        self._stored_ms = 0
         self._stored = (0, 0)
         if document.batch.status == "cancelling" and document.private.ending != "cancelled":
             self._end_as("cancelled")
@@ -72,7 +83,7 @@ class BatchRun:
     @property
     def dirty(self) -> bool:
         """Whether there is something to store."""
-        return self.urgent or bool(self._outcomes)
+        return self.urgent or self._stale or bool(self._outcomes)
 
     @property
     def due(self) -> bool:
@@ -121,10 +132,12 @@ class BatchRun:
             self._completed += 1
         else:
             self._failed += 1
+            self._unrun[result["status"]] += 1
         self._usage = self._usage.plus(
             result["input_tokens"], result["cached_tokens"], result["output_tokens"], result["reasoning_tokens"]
         )
         self.rate.add(1, now_ms)
+        self.moved_ms = now_ms
         self.urgent |= self.bitmap.full
         return True
 
@@ -146,9 +159,32 @@ class BatchRun:
         self._end_as("expired")
         return True
 
+    @property
+    def held(self) -> bool:
+        """Whether its owner wants no further line sent."""
+        return self.document.private.paused_ms > 0 and self.step() == "feed"
+
+    def beat(self, now_ms: int) -> None:
+        """Have it stored now and then, also while nothing happens."""
+        if not self._stored_ms:
+            self._stored_ms = now_ms
+        self.urgent |= now_ms - self._stored_ms >= BEAT_MS and self.step() == "feed"
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Lines that have their outcome, and the tokens they took."""
+        return self.bitmap.count, self._usage.total_tokens
+
+    def look(self, outlook: Outlook) -> None:
+        """Show why the batch waits and when it will be done; what is news is stored in the next round."""
+        self._stale |= outlook.waiting != self.waiting or (outlook.done_ms is None) != (self.done_ms is None)
+        self.waiting, self.done_ms = outlook
+
     def end(self, output: str | None, error: str | None, now_ms: int) -> None:
         """Both files are written: this is the batch's end."""
         batch = batch_object.ended(self.document.batch, self.document.private.ending, output, error, now_ms // 1000)
+        if (retry := self.document.private.retry) is not None:
+            batch = replace(batch, millrace=Progress(retry_of=retry.batch_id))
         self.document = replace(self.document, batch=batch)
         self.urgent = True
 
@@ -165,7 +201,9 @@ class BatchRun:
 
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """What to store now; from here on it is not dirty."""
-        outcomes, self._outcomes, self._bytes, self.urgent = self._outcomes, [], 0, False
+        outcomes, self._outcomes, self._bytes = self._outcomes, [], 0
+        self.urgent = self._stale = False
+        self._stored_ms = now_ms
         private = self.document.private
         key, part, runs = "", b"", private.parts
         if outcomes:
@@ -179,6 +217,8 @@ class BatchRun:
         private = replace(
             private, revision=private.revision + 1, done=self.bitmap.encode(), line=line, offset=offset, parts=runs
         )
+        if private.kinds is not None:
+            private = replace(private, kinds=Kinds(self._unrun["expired"], self._unrun["cancelled"]))
         batch = self._shown(now_ms)
         if self.step() == "finalise" and not private.ended_ms:
             batch = batch_object.finalizing(batch, now_ms // 1000)
@@ -187,12 +227,16 @@ class BatchRun:
         return Checkpoint(key, part, self.document)
 
     def stored(self, document: Document, etag: str) -> None:
-        """The checkpoint is stored, as `document`: with a cancellation, if one had come meanwhile."""
+        """The checkpoint is stored, as `document`: with the orders that had come meanwhile."""
         self.etag = etag
+        if self.document.terminal:
+            return
         cancelled = document.batch.status == "cancelling" and self.document.private.ending != "cancelled"
-        if cancelled and not self.document.terminal:
-            self.document = batch_document.adopt(self.document, document)
+        self.document = batch_document.adopt(self.document, document)
+        if cancelled:
             self._end_as("cancelled")
+        elif self.held:
+            self.reader = None  # what it has read ahead would only take memory
 
     def _end_as(self, ending: batch_object.Ending) -> None:
         self.document = replace(self.document, private=replace(self.document.private, ending=ending))
@@ -206,11 +250,20 @@ class BatchRun:
 
     def _shown(self, now_ms: int) -> batch_object.Batch:
         """The API's object with live numbers."""
-        if not self.document.private.validated or self.document.terminal:
+        if self.document.terminal:
             return self.document.batch
+        retry = self.document.private.retry
+        progress = Progress(retry_of=retry.batch_id if retry else None)
+        if not self.document.private.validated:
+            batch = replace(self.document.batch, millrace=replace(progress, waiting=self.waiting))
+            return batch_object.paused(batch) if self.document.private.paused_ms else batch
         counts = Counts(self.bitmap.total, self._completed, self._failed)
-        per_second = self.rate.per_second(now_ms)
-        left = self.bitmap.total - self.bitmap.count
-        eta = (now_ms + int(left * 1000 / per_second)) // 1000 if per_second else None
-        progress = Progress(len(self.open), round(per_second, 1), eta)
-        return replace(self.document.batch, request_counts=counts, usage=self._usage, millrace=progress)
+        progress = replace(
+            progress,
+            open_lines=len(self.open),
+            lines_per_second=round(self.rate.per_second(now_ms), 1),
+            estimated_completion_at=None if self.done_ms is None else self.done_ms // 1000,
+            waiting=self.waiting if self.step() == "feed" else None,
+        )
+        batch = replace(self.document.batch, request_counts=counts, usage=self._usage, millrace=progress)
+        return batch_object.paused(batch) if self.held else batch

@@ -1,4 +1,4 @@
-"""What the gateway does to batches in S3: make, show, list, cancel. The batcher does all the rest. Blocking."""
+"""What the gateway does to batches in S3: make, show, list, give orders. The batcher does the rest. Blocking."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
-from ingest import batch_document, batch_object, ids, places
+from ingest import batch_document, ids, places
 from ingest.batch_document import Document
 from ingest.batch_object import Batch
+from ingest.batch_orders import Order
 from ingest.storage import Conflict, Missing, Storage, StorageError
 
 READERS: Final = 8
@@ -26,14 +26,6 @@ class Promise(msgspec.Struct, frozen=True):
     batch_id: str
     created_ms: int
     asked: str
-
-
-class NotCancellable(Exception):
-    """The batch has ended, or is about to."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(batch.status)
-        self.batch = batch
 
 
 class BatchStore:
@@ -70,9 +62,13 @@ class BatchStore:
 
     def get(self, tenant: str, batch_id: str) -> Batch:
         """A batch. Raises Missing, StorageError."""
+        return self.document(tenant, batch_id).batch
+
+    def document(self, tenant: str, batch_id: str) -> Document:
+        """All that is stored of a batch. Raises Missing, StorageError."""
         if not ids.is_id(ids.BATCH, batch_id):
             raise Missing(batch_id)
-        return batch_document.decode(self._storage.get(places.batch(tenant, batch_id)).body).batch
+        return batch_document.decode(self._storage.get(places.batch(tenant, batch_id)).body)
 
     def list(self, tenant: str, after: str, limit: int) -> list[Batch]:
         """Up to `limit` batches, newest first, after the id `after`. Raises StorageError."""
@@ -81,20 +77,21 @@ class BatchStore:
         with ThreadPoolExecutor(READERS) as pool:
             return [batch_document.decode(s.body).batch for s in pool.map(self._storage.get, keys)]
 
-    def cancel(self, tenant: str, batch_id: str, now_s: int) -> Batch:
-        """The batch, from now on `cancelling`. Raises NotCancellable, Missing, StorageError."""
+    def order(self, tenant: str, batch_id: str, order: Order, now_ms: int) -> Document:
+        """The batch, from now on as ordered. Raises what `order` does, Missing, StorageError.
+
+        Whoever writes first is right: an order that meets another write is judged anew by what was written.
+        """
         if not ids.is_id(ids.BATCH, batch_id):
             raise Missing(batch_id)
         place = places.batch(tenant, batch_id)
         for _ in range(ATTEMPTS):
             stored = self._storage.get(place)
             document = batch_document.decode(stored.body)
-            if not batch_object.can_cancel(document.batch):
-                raise NotCancellable(document.batch)
-            changed = replace(document, batch=batch_object.cancelling(document.batch, now_s))
+            changed = order(document, now_ms)
             if changed == document:
-                return document.batch
-            with suppress(Conflict):  # the batcher wrote progress meanwhile
+                return document
+            with suppress(Conflict):  # the batcher wrote progress meanwhile, or another order came
                 self._storage.replace(place, batch_document.encode(changed), stored.etag)
-                return changed.batch
-        raise StorageError(f"{batch_id} changed {ATTEMPTS} times while it was to be cancelled")
+                return changed
+        raise StorageError(f"{batch_id} changed {ATTEMPTS} times while an order was to be stored")

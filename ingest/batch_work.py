@@ -9,11 +9,15 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Final
 
-from ingest import batch_jobs
+from ingest import batch_gather, batch_jobs
 from ingest.assembly import Assembled
+from ingest.batch_document import Document
+from ingest.batch_line import Fault
 from ingest.batch_models import Models
+from ingest.batch_retry import NotInInput
 from ingest.batch_run import BatchRun
-from ingest.storage import Storage
+from ingest.batch_validation import Verdict
+from ingest.storage import Missing, Storage
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class Work:
     def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
         """Do what is next for a batch; whether it has left. `saving` tells that documents are being stored."""
         run.expire(now_ms)
+        run.beat(now_ms)
         if run.work is not None:
             return run.work.done() and self._finish(run, run.work, now_ms)
         task = None if now_ms < run.retry_ms else self._next(run, saving)
@@ -53,8 +58,7 @@ class Work:
         if step == "validate":
             if (models := self._models()) is None:
                 return None
-            knows = models.known_at(run.document.batch.endpoint)
-            return partial(batch_jobs.validate, self._storage, run.document, knows, self._stop)
+            return partial(self._validate, run.document, models)
         if saving:
             return None
         if step == "finalise" and run.ready_to_finalise:
@@ -64,6 +68,16 @@ class Work:
         if step == "leave" and not run.dirty:
             return partial(batch_jobs.clean, self._storage, run.document)
         return None
+
+    def _validate(self, document: Document, models: Models) -> Verdict:
+        if document.private.retry is not None:
+            try:
+                batch_gather.gather(self._storage, document, self._stop)
+            except (Missing, NotInInput) as error:
+                message = f"The lines to run again cannot be found: {error}"
+                return Verdict(0, "", (Fault("invalid_request", message, "input_file_id"),))
+        knows = models.known_at(document.batch.endpoint)
+        return batch_jobs.validate(self._storage, document, knows, self._stop)
 
     def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
         step = run.step()

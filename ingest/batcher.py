@@ -11,13 +11,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from ingest import ids
 from ingest.batch_claims import Claims
@@ -26,10 +24,13 @@ from ingest.batch_jobs import Stopped
 from ingest.batch_models import Models
 from ingest.batch_rounds import Rounds
 from ingest.batch_run import BatchRun
+from ingest.batch_watch import Watch
 from ingest.batch_work import Work
+from ingest.circuits import Circuits
 from ingest.follower import Follower
+from ingest.patience import patiently
 from ingest.services import s3_client
-from ingest.storage import Storage, StorageError
+from ingest.storage import Storage
 from ingest.sweeper import Sweeper
 from ingest.work_tail import WorkTail
 from schemas import kafka, registry, topics
@@ -50,8 +51,6 @@ SAVERS: Final = 8
 READERS: Final = 4
 WORKERS: Final = 2
 LAST_ROUND_S: Final = 5.0
-
-T = TypeVar("T")
 
 
 class Batcher:
@@ -79,6 +78,8 @@ class Batcher:
         self._commands = Consumer({**settings, "fetch.wait.max.ms": 500})
         self._tail = WorkTail(addresses.kafka, addresses.service)
         self._feed = Feed(self._producer, codec, storage, readers, self._models)
+        self._circuits = Circuits(addresses.kafka, addresses.service, codec)
+        self._watch = Watch(storage, savers, addresses.service, self._feed, self._models, self._circuits)
         self._rounds = Rounds(storage, savers, self._results, self._abandon)
         self._claims = Claims(storage, savers, self._ours, stop)
         self._work = Work(storage, workers, self._models, self._abandon)
@@ -101,7 +102,7 @@ class Batcher:
             log.info("stopped while %s", error)
         finally:
             self._abandon.set()
-            for consumer in (self._results, self._commands, self._tail):
+            for consumer in (self._results, self._commands, self._tail, self._circuits):
                 consumer.close()
             self._producer.flush(2)
             for pool in self._pools:
@@ -125,6 +126,7 @@ class Batcher:
         for lost in self._rounds.finish():
             if self._runs.get(lost.id) is lost:
                 del self._runs[lost.id]
+        self._watch.look(self._runs.values(), now_ms)
         self._rounds.begin(self._runs.values(), self._offsets, now_ms)
         self._feed.slice(self._runs.values(), now_ms)
         if 0 in self._partitions:  # one batcher does it for all
@@ -225,7 +227,7 @@ class Batcher:
             if name != "BatchCommand":
                 continue
             if (run := self._runs.get(command["batch_id"])) is not None:
-                run.urgent = True  # the next put meets the changed document and adopts the cancellation
+                run.urgent = True  # the next put meets the changed document and adopts the order
             else:
                 self._claims.start(command["tenant"], command["batch_id"])
 
@@ -255,20 +257,6 @@ class Batcher:
         if error.fatal() or error.code() == KafkaError._FATAL:
             log.error("Kafka client is out of order, restarting: %s", error.str())
             self._stop.set()
-
-
-def patiently(what: str, call: Callable[[], T], stop: threading.Event) -> T:
-    """Call until it succeeds, once a second, with one line in the log each ten. Raises Stopped."""
-    attempt = 0
-    while not stop.is_set():
-        try:
-            return call()
-        except (StorageError, SchemaRegistryError, KafkaException, OSError) as error:
-            if attempt % 10 == 0:
-                log.warning("waiting for %s: %s", what, error)
-        attempt += 1
-        stop.wait(RETRY_S)
-    raise Stopped(what)
 
 
 def main() -> int:

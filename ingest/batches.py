@@ -13,10 +13,11 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ingest import batch_object, envelope, file_object, ids
-from ingest.batch_document import Document, Private
-from ingest.batch_object import Batch
-from ingest.batch_store import BatchStore, NotCancellable, Promise
+from ingest import batch_object, batch_orders, envelope, file_object, ids
+from ingest.batch_document import Document, Kinds, Private
+from ingest.batch_object import VALIDATING, Batch, Progress
+from ingest.batch_orders import TooLate
+from ingest.batch_store import BatchStore, Promise
 from ingest.file_store import FileStore
 from ingest.files import answer, page, page_limit
 from ingest.journal import JournalError
@@ -32,6 +33,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 MAX_KEY_BYTES: Final = 255
 DEFAULT_LIST: Final = 20
 MAX_LIST: Final = 100
+WINDOW_FAULT: Final = "completion_window must be a number and s, m, h or d, of at most 7 days, such as 24h."
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -46,13 +48,15 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def make_router(services: Services) -> APIRouter:
-    """The routes."""
+    """The routes of single batches and of their list; retries.py has one more."""
     router = APIRouter(prefix="/v1/batches")
     routes = Batches(services)
     router.add_api_route("", routes.create, methods=["POST"])
     router.add_api_route("", routes.list, methods=["GET"])
     router.add_api_route("/{batch_id}", routes.get, methods=["GET"])
     router.add_api_route("/{batch_id}/cancel", routes.cancel, methods=["POST"])
+    router.add_api_route("/{batch_id}/pause", routes.pause, methods=["POST"])
+    router.add_api_route("/{batch_id}/resume", routes.resume, methods=["POST"])
     return router
 
 
@@ -69,21 +73,17 @@ class Batches:
     async def create(self, request: Request) -> Response:
         """POST /v1/batches. With an Idempotency-Key a repeat answers with the batch that was made first."""
         principal = await self._services.caller(request)
-        order = read_order(await _body(request))
+        order = read_order(await read_body(request))
         now_ms = time.time_ns() // 1_000_000
         store, file_store = self._store()
-        mine = Promise(ids.newest_first(ids.BATCH, now_ms, os.urandom(16)), now_ms, _digest(order))
-        promise = mine
-        if (key := request.headers.get("idempotency-key")) is not None:
-            if not 0 < len(key) <= MAX_KEY_BYTES:
-                raise envelope.invalid(f"Idempotency-Key must have 1 to {MAX_KEY_BYTES} characters.")
-            promise = await blocking(store.promise, principal.tenant, key, mine)
-            if promise.asked != mine.asked:
-                raise envelope.invalid("This Idempotency-Key was used for another request.", code="idempotency_error")
-        if promise is mine:
+        promise = await promised(request, store, principal.tenant, digest(order), now_ms)
+        try:
+            batch = await blocking(store.get, principal.tenant, promise.batch_id)
+        except Missing:
+            # Also for a key that was used before: what was refused then is looked at anew.
             await self._check_file(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
-        batch = await blocking(store.create, document(order, principal, promise))
-        await self._command(principal.tenant, batch.id, "start", now_ms)
+            batch = await blocking(store.create, document(order, principal, promise))
+        await command(self._services, principal.tenant, batch.id, "start", now_ms)
         return answer(batch)
 
     async def list(self, request: Request) -> Response:
@@ -103,20 +103,34 @@ class Batches:
         try:
             return answer(await blocking(store.get, principal.tenant, batch_id))
         except Missing as error:
-            raise _no_batch(batch_id) from error
+            raise no_batch(batch_id) from error
 
     async def cancel(self, request: Request, batch_id: str) -> Response:
         """POST /v1/batches/{batch_id}/cancel. 409 once there is nothing left to cancel."""
+        return await self._order(request, batch_id, "cancel", batch_orders.cancel, "batch_not_cancellable")
+
+    async def pause(self, request: Request, batch_id: str) -> Response:
+        """POST /v1/batches/{batch_id}/pause, an extension. 409 once there is no line left to hold back."""
+        return await self._order(request, batch_id, "pause", batch_orders.pause, "batch_not_pausable")
+
+    async def resume(self, request: Request, batch_id: str) -> Response:
+        """POST /v1/batches/{batch_id}/resume, an extension. 409 once there is no line left to let go."""
+        return await self._order(request, batch_id, "resume", batch_orders.resume, "batch_not_resumable")
+
+    async def _order(
+        self, request: Request, batch_id: str, name: str, order: batch_orders.Order, code: str
+    ) -> Response:
+        """Store an order, then tell the batcher. Repeating it changes nothing."""
         principal = await self._services.caller(request)
         store, _ = self._store()
         now_ms = time.time_ns() // 1_000_000
         try:
-            batch = await blocking(store.cancel, principal.tenant, batch_id, now_ms // 1000)
+            batch = (await blocking(store.order, principal.tenant, batch_id, order, now_ms)).batch
         except Missing as error:
-            raise _no_batch(batch_id) from error
-        except NotCancellable as error:
-            raise envelope.conflict(f"The batch is {error.batch.status}.", "batch_not_cancellable") from error
-        await self._command(principal.tenant, batch_id, "cancel", now_ms)
+            raise no_batch(batch_id) from error
+        except TooLate as error:
+            raise envelope.conflict(f"The batch is {error.batch.status}: it is too late to {name} it.", code) from error
+        await command(self._services, principal.tenant, batch_id, name, now_ms)
         return answer(batch)
 
     async def _check_file(self, store: FileStore, tenant: str, file_id: str, now_s: int) -> None:
@@ -127,28 +141,46 @@ class Batches:
         if file.purpose != "batch":
             raise envelope.invalid("The input file must have been uploaded for purpose 'batch'.", "input_file_id")
 
-    async def _command(self, tenant: str, batch_id: str, command: str, now_ms: int) -> None:
-        """Wake the batcher. If that fails it finds the batch by itself, a little later."""
-        record = {"tenant": tenant, "batch_id": batch_id, "command": command, "at": now_ms}
-        try:
-            await self._services.journal.append(topics.BATCH_COMMANDS, batch_id, "BatchCommand", record)
-        except JournalError as error:
-            log.warning("%s of %s was stored, but not announced: %s", command, batch_id, error)
+
+async def promised(request: Request, store: BatchStore, tenant: str, asked: str, now_ms: int) -> Promise:
+    """The id of the batch that is to be made; the same again for a repeat under an Idempotency-Key.
+
+    `asked` is a hash of what is asked for. Raises ApiError (400, 503).
+    """
+    mine = Promise(ids.newest_first(ids.BATCH, now_ms, os.urandom(16)), now_ms, asked)
+    if (key := request.headers.get("idempotency-key")) is None:
+        return mine
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise envelope.invalid(f"Idempotency-Key must have 1 to {MAX_KEY_BYTES} characters.")
+    promise = await blocking(store.promise, tenant, key, mine)
+    if promise.asked != asked:
+        raise envelope.invalid("This Idempotency-Key was used for another request.", code="idempotency_error")
+    return promise
 
 
-def _no_batch(batch_id: str) -> envelope.ApiError:
+async def command(services: Services, tenant: str, batch_id: str, name: str, now_ms: int) -> None:
+    """Wake the batcher. If that fails it finds the batch by itself, a little later."""
+    record = {"tenant": tenant, "batch_id": batch_id, "command": name, "at": now_ms}
+    try:
+        await services.journal.append(topics.BATCH_COMMANDS, batch_id, "BatchCommand", record)
+    except JournalError as error:
+        log.warning("%s of %s was stored, but not announced: %s", name, batch_id, error)
+
+
+def no_batch(batch_id: str) -> envelope.ApiError:
+    """404."""
     return envelope.not_found(f"No batch found with id '{batch_id}'.", "batch_id")
 
 
-async def _body(request: Request) -> Any:
-    """The JSON body. Raises ApiError (400, 413)."""
+async def read_body(request: Request, otherwise: bytes = b"") -> Any:
+    """The JSON body, that of `otherwise` if it is empty. Raises ApiError (400, 413)."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > MAX_BODY_BYTES:
             raise envelope.too_large(MAX_BODY_BYTES)
     try:
-        return orjson.loads(data)
+        return orjson.loads(data or otherwise)
     except orjson.JSONDecodeError as error:
         raise envelope.invalid(f"The body is not valid JSON: {error}") from error
 
@@ -164,8 +196,7 @@ def read_order(value: Any) -> Order:
         raise envelope.invalid(f"endpoint must be one of {', '.join(batch_object.ENDPOINTS)}.", "endpoint")
     seconds = batch_object.window_s(window)
     if seconds is None:
-        message = "completion_window must be a number and s, m, h or d, of at most 7 days, such as 24h."
-        raise envelope.invalid(message, "completion_window")
+        raise envelope.invalid(WINDOW_FAULT, "completion_window")
     if fault := batch_object.metadata_fault(value.get("metadata")):
         raise envelope.invalid(fault, "metadata")
     expiry_s = _output_expiry_s(value.get("output_expires_after"))
@@ -182,7 +213,8 @@ def _output_expiry_s(value: Any) -> int:
     return int(seconds)
 
 
-def _digest(order: Order) -> str:
+def digest(order: object) -> str:
+    """A hash of what is asked for."""
     return hashlib.sha256(msgspec.json.encode(order, order="deterministic")).hexdigest()
 
 
@@ -197,7 +229,10 @@ def document(order: Order, principal: Principal, promise: Promise) -> Document:
         created_at=created_s,
         expires_at=created_s + order.window_s,
         metadata=order.metadata,
+        millrace=Progress(waiting=VALIDATING),
     )
     deadline_ms = promise.created_ms + 1000 * order.window_s
-    private = Private(principal.tenant, principal.name, promise.created_ms, deadline_ms, order.output_expiry_s)
+    private = Private(
+        principal.tenant, principal.name, promise.created_ms, deadline_ms, order.output_expiry_s, kinds=Kinds()
+    )
     return Document(batch, private)

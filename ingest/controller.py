@@ -1,7 +1,7 @@
 """Opens and closes circuits of pools, and takes failing canaries back: `python -m ingest.controller`.
 
 It reads the journal and carries out what streams/steering.py decides: Circuit records for every tenant in the journal,
-and, for a canary, a whole configuration published as `make apply` does.
+and one in `circuits` for those who do not read it; for a canary, a whole configuration published as `make apply` does.
 
 It keeps nothing. At its start it reads the last minutes again, and what it said itself among them: so it knows what it
 knew. Then it tells everybody everything once, for what was said before that nobody knows any more. A second controller
@@ -120,15 +120,19 @@ class Controller:
             if tell.what:
                 log.info("pool %s: %s", tell.pool, tell.what)
             for tenant in tell.tenants:
-                record: Circuit = {"tenant": tenant, "pool": tell.pool, "open": tell.is_open, "at": tell.at_ms}
-                self._produce(tenant.encode(), self._codec.encode("Circuit", record))
+                self._produce(topics.JOURNAL, tenant, self._circuit(tenant, tell))
+            self._produce(topics.CIRCUITS, tell.pool, self._circuit("", tell))
         if any(tell.what for tell in tells):
             self._report()
 
-    def _produce(self, key: bytes, value: bytes) -> None:
+    def _circuit(self, tenant: str, tell: Tell) -> bytes:
+        record: Circuit = {"tenant": tenant, "pool": tell.pool, "open": tell.is_open, "at": tell.at_ms}
+        return self._codec.encode("Circuit", record)
+
+    def _produce(self, topic: str, key: str, value: bytes) -> None:
         while not self._stop.is_set():
             try:
-                self._producer.produce(topics.JOURNAL, value, key, on_delivery=self._delivered)
+                self._producer.produce(topic, value, key.encode(), on_delivery=self._delivered)
                 return
             except BufferError:
                 self._producer.poll(POLL_S)

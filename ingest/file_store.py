@@ -97,6 +97,6 @@ class FileStore:
         for mark in self._storage.keys(places.open_batches(tenant)):
             with suppress(Missing):
                 document = batch_document.decode(self._storage.get(places.batch(*places.of_open_batch(mark))).body)
-                if document.batch.input_file_id == file_id and not document.terminal:
+                if document.reads(file_id):
                     return True
         return False

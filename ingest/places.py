@@ -9,6 +9,7 @@ OPEN: Final = "open/"
 FILES: Final = "files/"
 EXPIRING: Final = "expiring/"
 UPLOADS: Final = "uploads/"
+CAPACITY: Final = "capacity/"
 # What the sweeper saw at its last rounds.
 SWEEPER: Final = "sweeper.json"
 
@@ -102,3 +103,8 @@ def of_upload_mark(key: str) -> tuple[str, int, int, bool] | None:
         return None
     size, newlines, open_end = map(int, numbers)
     return part_id, size, newlines, bool(open_end)
+
+
+def capacity(service: str) -> str:
+    """What a batcher measured of the pools."""
+    return f"{CAPACITY}{service}.json"

@@ -21,6 +21,7 @@ BATCH_COMMANDS: Final = "batch_commands"
 DEAD_LETTERS: Final = "dead_letters"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
+CIRCUITS: Final = "circuits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ FIXED: Final = (
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
+    # The latest word on each pool, for those who do not read the journal.
+    Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
 )
 
 

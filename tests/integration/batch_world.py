@@ -17,7 +17,7 @@ from batch_admission import BatchAdmission
 from confluent_kafka import Producer
 from parts import Parts, await_
 
-from ingest import file_object, ids, places
+from ingest import batch_orders, file_object, ids, places
 from ingest.batch_object import TERMINAL, Batch
 from ingest.batch_store import BatchStore, Promise
 from ingest.batches import document, read_order
@@ -31,7 +31,13 @@ from schemas.config import Principal
 from schemas.wire import Codec
 
 MODELS: dict[str, Any] = {
-    "tenants": {t: {"keys": [{"name": "demo", "key": f"key-{t}"}]} for t in ("acme", "globex")},
+    "tenants": {
+        **{t: {"keys": [{"name": "demo", "key": f"key-{t}"}]} for t in ("acme", "globex")},
+        "tight": {
+            "keys": [{"name": "demo", "key": "key-tight"}],
+            "limits": [{"on": "requests", "per": "minute", "max": 1_000}],
+        },
+    },
     "pools": {"p": {"engine": "echo"}},
     "models": {"echo": {"route": ["p"]}, "other": {"route": ["p"]}},
     "aliases": {"default": "echo"},
@@ -107,11 +113,20 @@ class World:
         record = {"tenant": tenant, "batch_id": batch_id, "command": command, "at": 0}
         self._send(topics.BATCH_COMMANDS, batch_id, "BatchCommand", record)
 
+    def circuit(self, pool: str, *, is_open: bool) -> None:
+        """Say of a pool what the controller would."""
+        record = {"tenant": "", "pool": pool, "open": is_open, "at": time.time_ns() // 1_000_000}
+        self._send(topics.CIRCUITS, pool, "Circuit", record)
+
     def cancel(self, batch_id: str, tenant: str = "acme") -> Batch:
         """Cancel as the gateway does."""
-        batch = self.store.cancel(tenant, batch_id, int(time.time()))
-        self._command(tenant, batch_id, "cancel")
-        return batch
+        return self.order(batch_id, batch_orders.cancel, "cancel", tenant)
+
+    def order(self, batch_id: str, order: batch_orders.Order, name: str, tenant: str = "acme") -> Batch:
+        """Give an order as the gateway does."""
+        batch = self.store.order(tenant, batch_id, order, time.time_ns() // 1_000_000)
+        self._command(tenant, batch_id, name)
+        return batch.batch
 
     def get(self, batch_id: str, tenant: str = "acme") -> Batch:
         """The batch as it is shown."""
