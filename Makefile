@@ -9,7 +9,7 @@ MAKEOVERRIDES =
 override Q := $(value Q)
 override CONFIG := $(value CONFIG)
 override S := $(value S)
-export Q CONFIG S LINES
+export Q CONFIG S
 
 .DEFAULT_GOAL := help
 .PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records
@@ -49,8 +49,8 @@ demo: up  ## a real batch and real-time calls, from the SDK to Parquet
 bench: install  ## the benchmarks the README quotes
 	@$(RUN) exec -- python -m tests.bench
 
-million: up  ## a batch of LINES=1000000 with kills on the way, compared to the line; the plot of memory goes into docs/
-	@MILLRACE_BENCH_LINES=$${LINES:-1000000} MILLRACE_BENCH_KILLS=1 MILLRACE_BENCH_PLOT=docs/million.svg \
+million: up  ## a batch of MILLRACE_MILLION_LINES=1000000 lines with kills on the way, compared to the line; plot in docs/million.svg
+	@MILLRACE_MILLION_LINES=$${MILLRACE_MILLION_LINES:-1000000} MILLRACE_MILLION_KILLS=1 MILLRACE_MILLION_PLOT=docs/million.svg \
 		$(RUN) exec -- python -m tests.bench million
 
 check: install  ## style and types

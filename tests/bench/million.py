@@ -1,7 +1,7 @@
 """A large batch on the zero-delay engine, from creation to completion, as a share of admission's rate in the same run.
 
-MILLRACE_BENCH_LINES says how many lines it has, MILLRACE_BENCH_KILLS=1 kills a batcher, a TaskManager and a worker on
-the way. Every line must be in the output once, in order, and every usage row in the Parquet files. `make million` is
+MILLRACE_MILLION_LINES says how many lines it has, MILLRACE_MILLION_KILLS=1 kills a batcher, a TaskManager and a worker
+on the way. Every line must be in the output once, in order, and every usage row in the Parquet files. `make million` is
 the whole of it, with a million lines and its plot of memory put into docs/.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import msgspec
 from openai import OpenAI
 
-from tests.bench import admission, input, memory
+from tests.bench import admission, input, memory, meter
 from tests.bench.driver import Stack, say
 from tests.bench.report import Result, Row, Unmeasured
 
@@ -37,6 +37,8 @@ STUCK_S: Final = 180.0
 BACK_S: Final = 60.0
 SHOWN_S: Final = 240.0
 POLL_S: Final = 0.25
+# How often progress is told where nobody looks at a terminal.
+TOLD_S: Final = 15.0
 VICTIMS: Final = ("batcher", "taskmanager", "worker-1")
 WATCHED: Final = ("gateway", "batcher")
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -44,7 +46,7 @@ ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 def lines() -> int:
     """How many are asked for."""
-    return int(os.environ.get("MILLRACE_BENCH_LINES", LINES))
+    return int(os.environ.get("MILLRACE_MILLION_LINES", LINES))
 
 
 def limit_s() -> float:
@@ -59,7 +61,7 @@ async def measure(stack: Stack) -> Result:
 
 def drive(stack: Stack) -> Result:
     """The same, without an event loop."""
-    count, kills = lines(), VICTIMS if os.environ.get("MILLRACE_BENCH_KILLS") == "1" else ()
+    count, kills = lines(), VICTIMS if os.environ.get("MILLRACE_MILLION_KILLS") == "1" else ()
     alone = admission.drive(stack).rows[0].value or 0.0
     # The demo's tenants may not send so much in a minute; the operator's own has no limits.
     key = os.environ.get("MILLRACE_BENCH_KEY", "mr-admin-demo")
@@ -70,7 +72,7 @@ def drive(stack: Stack) -> Result:
         course.check()
     course.rows()
     title = f"{count:,} lines of a batch on echo: resident memory"
-    plot = Path(os.environ.get("MILLRACE_BENCH_PLOT") or stack.addresses.home / "bench" / "million.svg")
+    plot = Path(os.environ.get("MILLRACE_MILLION_PLOT") or stack.addresses.home / "bench" / "million.svg")
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text(memory.svg(title, sampler.samples, course.marks, MEMORY_TARGET))
     return result(course, alone, sampler)
@@ -98,6 +100,7 @@ class Course:
         self.seconds = 0.0
         self.upload_s = 0.0
         self.end_s = 0.0
+        self.used: dict[str, float] = {}
 
     def _mark(self, text: str) -> None:
         self.marks.append((round(self._sampler.at_s, 1), text))
@@ -112,7 +115,8 @@ class Course:
         file = self._client.files.create(file=("million.jsonl", cast(Any, data)), purpose="batch")
         self.bytes, self.upload_s = file.bytes, time.monotonic() - began
         self._mark("created")
-        began = time.monotonic()
+        before = meter.sample(self._stack)
+        began = told = time.monotonic()
         batch = self._client.batches.create(
             input_file_id=file.id,
             endpoint=input.ENDPOINT,  # type: ignore[arg-type]
@@ -135,11 +139,14 @@ class Course:
                 raise Unmeasured(f"{batch.id} is stuck at {done:,} of {count:,} lines")
             if left and done >= left[0][0]:
                 self._strike(left.pop(0)[1], batch)
-            say(f"million: {done:,} of {count:,}, {batch.status}", passing=True)
+            say(f"million: {done:,} of {count:,}, {batch.status}", passing=now - told < TOLD_S)
+            told = now if now - told >= TOLD_S else told
         if left or batch.status != "completed":
             raise Unmeasured(f"{batch.id} is {batch.status} with {left} still to be killed: {batch.errors}")
         self.batch, self.seconds, self.end_s = batch, time.monotonic() - began, time.monotonic() - answered
         self._mark("completed")
+        if not kills:  # what a process had used that was killed is not known any more
+            self.used = meter.spent(before, meter.sample(self._stack)).services
 
     def _strike(self, victim: str, batch: Any) -> None:
         """Kill one, with lines in flight, and wait for the next. Raises Unmeasured."""
@@ -232,10 +239,12 @@ def result(course: Course, alone: float, sampler: memory.Sampler) -> Result:
     rate = course.count / course.seconds
     what = f"a batch of {course.count:,} lines on echo"
     kills = ", ".join(text for _, text in course.marks if "killed" in text) or "no kills"
+    each_ms = sum(course.used.values()) * 1e3 / course.count
+    cpu = f"CPU of the whole stack {each_ms:.2f} ms a line; " if course.used else ""
     note = (
         f"{rate:,.0f} lines/s from creation to completed, admission alone {alone:,.0f}/s; "
         f"{course.bytes / 1e6:,.0f} MB uploaded in {course.upload_s:.1f} s; {kills}; "
-        "output in order and usage rows compared, all there once"
+        f"{cpu}output in order and usage rows compared, all there once"
     )
     rows = [
         Row(f"{what}, share of admission's own rate", rate / alone, "", SHARE_TARGET, ">=", note),
@@ -245,5 +254,6 @@ def result(course: Course, alone: float, sampler: memory.Sampler) -> Result:
         peak = sampler.peak(name)
         rows.append(Row(f"{what}, memory of the {name}", peak, "MiB", MEMORY_TARGET, note="peak, upload to download"))
     samples = [sample._asdict() for sample in sampler.samples]
-    details = {"samples": samples, "marks": course.marks, "lines_per_s": round(rate, 1)}
+    details: dict[str, Any] = {"samples": samples, "marks": course.marks, "lines_per_s": round(rate, 1)}
+    details["cpu_us_a_line"] = {name: round(s * 1e6 / course.count) for name, s in course.used.items()}
     return Result(rows, details, any("killed" in text for _, text in course.marks))
