@@ -19,6 +19,7 @@ from ingest.file_store import FileStore
 from ingest.parts import Part
 from ingest.results import Kind, Outcome
 from ingest.storage import Paused, Storage, Writer
+from schemas import uris
 
 # What is left to do at the end of a batch is about this much, less than a second's work; each step costs a listing of
 # the parts and the writing of at most two unfinished pieces of 8 MiB.
@@ -94,11 +95,12 @@ class Assembly:
     def _writers(self, named_ms: int) -> dict[Kind, Writer]:
         batch_id = self._document.batch.id
         self._names = {kind: _name(batch_id, kind, named_ms) for kind in KINDS}
-        tenant, begun = self._document.private.tenant, self._progress.files
-        return {
-            kind: self._storage.writer(places.file_content(tenant, name), begun.get(kind, Paused()))
-            for kind, name in self._names.items()
-        }
+        begun = self._progress.files
+        writers = {}
+        for kind, name in self._names.items():
+            storage, key = _place(self._storage, self._document, kind, name)
+            writers[kind] = storage.writer(key, begun.get(kind, Paused()))
+        return writers
 
     def _merge(self, writers: dict[Kind, Writer], high: int) -> None:
         folder, runs = parts.folder(self._document.batch.id), self._document.private.parts
@@ -115,12 +117,28 @@ class Assembly:
         if not writer.size:
             return None
         size, file_id, private = writer.close(), self._names[kind], self._document.private
+        if private.output_uri:
+            return _uri(self._document, kind)
         filename = f"{self._document.batch.id}_{KINDS[kind]}.jsonl"
         created_s, expiry_s = private.ended_ms // 1000, private.output_expiry_s
         expires_s = created_s + expiry_s if expiry_s else None
         file = FileObject(file_id, size, created_s, filename, "batch_output", expires_s)
         FileStore(self._storage).put(private.tenant, file)
         return file_id
+
+
+def _uri(document: Document, kind: Kind) -> str:
+    """What a file is called that goes to a bucket of its tenant."""
+    return f"{document.private.output_uri}{document.batch.id}/{KINDS[kind]}.jsonl"
+
+
+def _place(storage: Storage, document: Document, kind: Kind, name: str) -> tuple[Storage, str]:
+    """Bucket and key of a file's bytes."""
+    if not document.private.output_uri:
+        return storage, places.file_content(document.private.tenant, name)
+    uri = uris.parse(_uri(document, kind))
+    assert uri is not None, "it was checked when the batch was created"
+    return storage.in_bucket(uri.bucket), uri.key
 
 
 def _name(batch_id: str, kind: Kind, at_ms: int) -> str:
@@ -138,5 +156,6 @@ def clean(storage: Storage, document: Document) -> None:
     storage.delete(storage.keys(parts.folder(batch_id)))
     if private.assembly:
         for named_ms, kind in product((private.created_ms, private.ended_ms), KINDS):
-            storage.abort_uploads(places.file_content(private.tenant, _name(batch_id, kind, named_ms)))
+            theirs, key = _place(storage, document, kind, _name(batch_id, kind, named_ms))
+            theirs.abort_uploads(key)
     storage.delete(storage.keys(folder(batch_id)))

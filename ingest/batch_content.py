@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ingest import batch_document, envelope, ids, input_lines, parts, places, results
+from ingest import batch_document, envelope, ids, input_lines, input_source, parts, places, results
 from ingest.batch_document import Document
 from ingest.file_store import FileStore
 from ingest.parts import Part
@@ -17,6 +17,7 @@ from ingest.results import Kind, Outcome
 from ingest.sending import send
 from ingest.services import Services
 from ingest.storage import Missing, Storage
+from schemas import uris
 
 KINDS: Final[dict[str, Kind]] = {"output": results.OUTPUT, "error": results.ERROR}
 BLOCK_BYTES: Final = 256 * 1024
@@ -90,6 +91,9 @@ def _whole(storage: Storage, tenant: str, document: Document, kind: Kind) -> Ite
     file_id = batch.output_file_id if kind == results.OUTPUT else batch.error_file_id
     if file_id is None:
         return iter(())
+    if uris.is_uri(file_id):
+        source = input_source.find(storage, tenant, file_id)
+        return source.blocks(0, source.size)
     return FileStore(storage).content(tenant, file_id, 0, storage.size(places.file_content(tenant, file_id)))
 
 

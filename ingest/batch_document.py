@@ -60,7 +60,8 @@ class Private(msgspec.Struct, frozen=True):
     to be sent again. `ending` is how the batch will end, once that is settled. `ended_ms` dates the output files, which
     their owner wants gone `output_expiry_s` seconds later (0: never). `assembly` is how far these files are written.
     `paused_ms` is when its owner held it back; 0: it goes on. `kinds` is None where nobody counted them. `retry` and
-    `retries` link batches that run the same lines.
+    `retries` link batches that run the same lines. `output_uri` is the folder of its tenant that the output files go
+    to, if they do not become files of ours.
     """
 
     tenant: str
@@ -82,6 +83,7 @@ class Private(msgspec.Struct, frozen=True):
     kinds: Kinds | None = None
     retry: Retry | None = None
     retries: tuple[Retried, ...] = ()
+    output_uri: str = ""
 
 
 class Document(msgspec.Struct, frozen=True):

@@ -9,12 +9,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from ingest import batch_line, ids, places, window
+from ingest import batch_line, ids, input_source, window
 from ingest.ahead import Ahead
 from ingest.batch_line import Fault
 from ingest.batch_models import Models
@@ -24,7 +25,7 @@ from ingest.input_lines import InputLine
 from ingest.input_reader import InputReader
 from ingest.storage import Missing, Storage, StorageError
 from ingest.window import Rate
-from schemas import topics
+from schemas import topics, uris
 from schemas.records import Cancellation, Request
 from schemas.wire import Codec
 
@@ -156,13 +157,17 @@ class Feed:
     def _send_next(self, run: BatchRun, now_ms: int) -> bool:
         """Send the next line of a run that still needs it; False if there is none at hand."""
         if run.reader is None:
-            place = places.file_content(run.tenant, run.document.batch.input_file_id)
-            run.reader = InputReader(self._storage, place, *run.position, self._executor)
+            name = run.document.batch.input_file_id
+            find = partial(input_source.kept, self._storage, run.id, run.tenant, name)
+            run.reader = InputReader(find, *run.position, self._executor)
         while True:
             try:
                 line = run.reader.take()
-            except Missing:
-                fault = Fault("invalid_request", "The input file was removed while the batch ran.", "input_file_id")
+            except Missing as error:
+                what = f"The input cannot be read any more: {error}."
+                if not uris.is_uri(run.document.batch.input_file_id):
+                    what = "The input file was removed while the batch ran."
+                fault = Fault("invalid_request", what, "input_file_id")
                 run.judge(Verdict(0, "", (fault,)), now_ms)
                 return False
             except StorageError as error:

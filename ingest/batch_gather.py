@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ingest import batch_retry, file_object, ids, input_lines, parts, places
+from ingest import batch_retry, file_object, ids, input_lines, input_source, parts, places
 from ingest.batch_document import Document
 from ingest.batch_jobs import Stopped
 from ingest.batch_line import MAX_LINE_BYTES
@@ -35,14 +34,12 @@ def gather(storage: Storage, document: Document, stop: threading.Event) -> None:
         storage.get(places.file_object(private.tenant, name))
         return
     writer = storage.writer(places.file_content(private.tenant, name))
-
-    def content(source: str, longest: int) -> Iterator[bytes]:
-        return input_lines.split(storage.blocks(places.file_content(private.tenant, source)), longest)
-
-    errors = content(retry.error_file_id, parts.LONGEST_LINE)
     count = 0
     try:
-        inputs = content(retry.input_file_id, MAX_LINE_BYTES)
+        found = input_source.find(storage, private.tenant, retry.error_file_id)
+        errors = input_lines.split(found.blocks(0, found.size), parts.LONGEST_LINE)
+        read = input_source.kept(storage, retry.batch_id, private.tenant, retry.input_file_id)
+        inputs = input_lines.split(read.blocks(0, read.size), MAX_LINE_BYTES)
         for raw in batch_retry.pick(inputs, batch_retry.wanted(errors, retry.only)):
             writer.write(raw + b"\n")
             count += 1

@@ -1,4 +1,4 @@
-"""The slow work on a batch: taking it over, validating its file, storing progress, merging its results.
+"""The slow work on a batch: taking it over, storing progress, merging its results.
 
 Each is a blocking function for a thread. They change nothing in memory; whoever asked applies what they return.
 """
@@ -12,12 +12,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from ingest import assembly, batch_document, input_lines, places
+from ingest import assembly, batch_document, places
 from ingest.assembly import Assembled, Assembly, Files
 from ingest.batch_document import Document
-from ingest.batch_line import Fault
 from ingest.batch_run import Checkpoint
-from ingest.batch_validation import Validation, Verdict
 from ingest.storage import Conflict, Missing, Storage, StorageError
 
 log = logging.getLogger(__name__)
@@ -71,25 +69,6 @@ def claim(storage: Storage, tenant: str, batch_id: str) -> Saved | None:
         except Conflict:
             continue
     raise StorageError(f"{batch_id} kept changing while it was taken over")
-
-
-def validate(
-    storage: Storage, document: Document, knows_model: Callable[[str], bool], stop: threading.Event
-) -> Verdict:
-    """Read the whole input file. Raises Stopped, StorageError."""
-    validation, chunker = Validation(document.batch.endpoint, knows_model), input_lines.Chunker()
-    content = places.file_content(document.private.tenant, document.batch.input_file_id)
-    try:
-        for block in storage.blocks(content):
-            validation.add_lines(chunker.feed(block))
-            if validation.over:
-                break
-            if stop.is_set():
-                raise Stopped("validation")
-        validation.add(chunker.finish())
-    except Missing:
-        return Verdict(0, "", (Fault("invalid_request", "The input file does not exist any more.", "input_file_id"),))
-    return validation.finish()
 
 
 def save(storage: Storage, checkpoint: Checkpoint, etag: str) -> Saved | None:

@@ -39,6 +39,11 @@ class Validation:
         """Whether further lines would change nothing: too many of them, or of their faults."""
         return self._line >= MAX_LINES + 1 or len(self._faults) >= MAX_FAULTS
 
+    @property
+    def seen(self) -> int:
+        """Lines taken so far."""
+        return self._line + self._blank
+
     def add_lines(self, lines: bytes) -> None:
         """Take the next whole lines, each with its newline: together if all are good, else one by one."""
         if not self._take_good(lines):

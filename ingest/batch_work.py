@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Final
 
-from ingest import batch_gather, batch_jobs
+from ingest import batch_gather, batch_jobs, inspection
 from ingest.assembly import Assembled
 from ingest.batch_document import Document
 from ingest.batch_line import Fault
@@ -77,7 +77,7 @@ class Work:
                 message = f"The lines to run again cannot be found: {error}"
                 return Verdict(0, "", (Fault("invalid_request", message, "input_file_id"),))
         knows = models.known_at(document.batch.endpoint)
-        return batch_jobs.validate(self._storage, document, knows, self._stop)
+        return inspection.validate(self._storage, document, knows, self._stop)
 
     def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
         step = run.step()

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 import orjson
 from fastapi import APIRouter, Request
+from msgspec.structs import replace
 from starlette.responses import Response
 
-from ingest import batch_object, batch_orders, envelope, file_object, ids
+from ingest import batch_object, batch_orders, batch_uris, envelope, file_object, ids
 from ingest.batch_document import Document, Kinds, Private
 from ingest.batch_object import VALIDATING, Batch, Progress
 from ingest.batch_orders import TooLate
@@ -24,7 +25,7 @@ from ingest.journal import JournalError
 from ingest.receiving import blocking
 from ingest.services import Services
 from ingest.storage import Missing, Storage
-from schemas import topics
+from schemas import topics, uris
 from schemas.config import Principal
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ MAX_LIST: Final = 100
 WINDOW_FAULT: Final = "completion_window must be a number and s, m, h or d, of at most 7 days, such as 24h."
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What a caller asks for when creating a batch, checked."""
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller asks for when creating a batch, checked. `input_file_id` may be an s3:// URI."""
 
     input_file_id: str
     endpoint: str
@@ -45,6 +46,7 @@ class Order(msgspec.Struct, frozen=True):
     window_s: int
     metadata: dict[str, str] | None
     output_expiry_s: int
+    output_uri: str = ""
 
 
 def make_router(services: Services) -> APIRouter:
@@ -81,7 +83,11 @@ class Batches:
             batch = await blocking(store.get, principal.tenant, promise.batch_id)
         except Missing:
             # Also for a key that was used before: what was refused then is looked at anew.
-            await self._check_file(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
+            await batch_uris.check_output(self._services, principal.tenant, order.output_uri)
+            if uris.is_uri(order.input_file_id):
+                await batch_uris.check_input(self._services, principal.tenant, order.input_file_id)
+            else:
+                await self._check_file(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
             batch = await blocking(store.create, document(order, principal, promise))
         await command(self._services, principal.tenant, batch.id, "start", now_ms)
         return answer(batch)
@@ -200,7 +206,13 @@ def read_order(value: Any) -> Order:
     if fault := batch_object.metadata_fault(value.get("metadata")):
         raise envelope.invalid(fault, "metadata")
     expiry_s = _output_expiry_s(value.get("output_expires_after"))
-    return Order(file_id, endpoint, str(window), seconds, value.get("metadata"), expiry_s)
+    output_uri = value.get("output_uri") or ""
+    if not isinstance(output_uri, str):
+        raise envelope.invalid("output_uri must be a text.", "output_uri")
+    if output_uri and expiry_s:
+        message = "What is written to output_uri is yours: it does not expire."
+        raise envelope.invalid(message, "output_expires_after")
+    return Order(file_id, endpoint, str(window), seconds, value.get("metadata"), expiry_s, output_uri)
 
 
 def _output_expiry_s(value: Any) -> int:
@@ -235,4 +247,4 @@ def document(order: Order, principal: Principal, promise: Promise) -> Document:
     private = Private(
         principal.tenant, principal.name, promise.created_ms, deadline_ms, order.output_expiry_s, kinds=Kinds()
     )
-    return Document(batch, private)
+    return Document(batch, replace(private, output_uri=order.output_uri))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Final
 
 from ingest.input_lines import InputLine, Splitter
-from ingest.storage import Storage
+from ingest.input_source import Source
 
 # About 2,000 lines of 250 bytes; with the block being fetched, a reader holds about twice this.
 BLOCK_BYTES: Final = 512 * 1024
@@ -15,15 +16,14 @@ REFILL_LINES: Final = 500
 
 
 class InputReader:
-    """Lines from (line, offset) on. Use it from one thread; blocks are fetched by `executor`."""
+    """Lines from (line, offset) on of what `find` gives. Use it from one thread; `executor` finds and fetches."""
 
-    def __init__(self, storage: Storage, key: str, line: int, offset: int, executor: Executor) -> None:
-        self._storage = storage
-        self._key = key
+    def __init__(self, find: Callable[[], Source], line: int, offset: int, executor: Executor) -> None:
+        self._find = find
+        self._source: Source | None = None
         self._executor = executor
         self._splitter = Splitter(line, offset)
         self._next = offset
-        self._size = -1
         self._fetch: Future[bytes] | None = None
         self._ready: deque[InputLine] = deque()
         self._ended = False
@@ -48,14 +48,15 @@ class InputReader:
             block = fetch.result()
             self._next += len(block)
             self._ready.extend(self._splitter.feed(block))
-            if self._next >= self._size:
+            assert self._source is not None
+            if self._next >= self._source.size:
                 self._ready.extend(self._splitter.finish())
                 self._ended = True
             else:
                 self._fetch = self._executor.submit(self._load, self._next)
 
     def _load(self, start: int) -> bytes:
-        if self._size < 0:
-            self._size = self._storage.size(self._key)
-        end = min(start + BLOCK_BYTES, self._size)
-        return b"".join(self._storage.blocks(self._key, start, end)) if end > start else b""
+        if self._source is None:
+            self._source = self._find()
+        end = min(start + BLOCK_BYTES, self._source.size)
+        return b"".join(self._source.blocks(start, end))

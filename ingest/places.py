@@ -39,6 +39,11 @@ def batch(tenant: str, batch_id: str) -> str:
     return f"{batches(tenant)}{batch_id}.json"
 
 
+def batch_plan(batch_id: str) -> str:
+    """The objects that a batch reads, if not a file of ours."""
+    return f"plans/{batch_id}"
+
+
 def open_batches(tenant: str) -> str:
     """Folder of the marks of a tenant's batches that have not ended."""
     return f"{OPEN}{tenant}/"

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from ingest import batch_gather, batch_object, batch_retry, batches, envelope
+from ingest import batch_gather, batch_object, batch_retry, batch_uris, batches, envelope
 from ingest.batch_document import Document, Kind, Retried, Retry
 from ingest.batch_object import VALIDATING, Progress
 from ingest.batch_retry import Refused
@@ -21,6 +21,7 @@ from ingest.files import answer
 from ingest.receiving import blocking
 from ingest.services import Services
 from ingest.storage import Missing, Storage
+from schemas import uris
 from schemas.config import Principal
 
 # Retries of one batch that can have come to nothing before another one is made.
@@ -64,7 +65,7 @@ class Retries:
         try:
             old = await blocking(store.document, tenant, batch_id)
             if promise.batch_id not in {r.batch_id for r in old.private.retries}:
-                await _check_files(FileStore(storage), old, now_ms // 1000)
+                await _check_files(self._services, FileStore(storage), old, now_ms // 1000)
             taken = await self._take(store, tenant, ask, promise.batch_id, now_ms)
         except Missing as error:
             raise batches.no_batch(batch_id) from error
@@ -125,18 +126,27 @@ def document(ask: Ask, old: Document, taken: Retried, principal: Principal, prom
     assert seconds is not None, "a stored window is one"
     input_file_id = batch_gather.file_id(promise.batch_id, promise.created_ms)
     metadata = batch.metadata if ask.metadata is None else ask.metadata
-    order = batches.Order(input_file_id, batch.endpoint, window, seconds, metadata, old.private.output_expiry_s)
+    private = old.private
+    order = batches.Order(
+        input_file_id, batch.endpoint, window, seconds, metadata, private.output_expiry_s, private.output_uri
+    )
     new = batches.document(order, principal, promise)
     retry = Retry(batch.id, batch.input_file_id, batch.error_file_id, taken.only)
     shown = replace(new.batch, millrace=Progress(waiting=VALIDATING, retry_of=batch.id))
     return Document(shown, replace(new.private, retry=retry))
 
 
-async def _check_files(store: FileStore, old: Document, now_s: int) -> None:
-    """Raises Refused if a file is gone that the lines are read from."""
+async def _check_files(services: Services, store: FileStore, old: Document, now_s: int) -> None:
+    """Raises Refused if a file is gone that the lines are read from; ApiError if it is, or they go, where its tenant
+    may not read or write any more.
+    """
     if not old.terminal or old.batch.error_file_id is None:
         return  # there is nothing to retry, as will be told
+    await batch_uris.check_output(services, old.private.tenant, old.private.output_uri)
     for what, file_id in (("input", old.batch.input_file_id), ("error", old.batch.error_file_id)):
+        if uris.is_uri(file_id):
+            await batch_uris.check_input(services, old.private.tenant, file_id)
+            continue
         try:
             await blocking(store.get, old.private.tenant, file_id, now_s)
         except Missing as error:

@@ -26,6 +26,14 @@ class Missing(StorageError):
     """There is no such object."""
 
 
+class NoBucket(StorageError):
+    """There is no such bucket."""
+
+
+class Denied(StorageError):
+    """The server does not let us; trying again will not help."""
+
+
 class Unsupported(StorageError):
     """This server does not do such things; trying again will not help."""
 
@@ -38,6 +46,14 @@ class Stored(NamedTuple):
     """An object and the version it was read at."""
 
     body: bytes
+    etag: str
+
+
+class Entry(NamedTuple):
+    """An object as it is listed; `etag` is its version."""
+
+    key: str
+    size: int
     etag: str
 
 
@@ -67,6 +83,17 @@ class Storage:
             with contextlib.suppress(Conflict):  # another process made it meanwhile
                 _call(self._client.create_bucket, Bucket=self._bucket)
 
+    def in_bucket(self, bucket: str) -> Storage:
+        """Another bucket of the same server."""
+        return Storage(self._client, bucket)
+
+    def look(self) -> None:
+        """Raises NoBucket, Denied, StorageError if the bucket is not there for us."""
+        try:
+            _call(self._client.head_bucket, Bucket=self._bucket)
+        except Missing as error:  # the answer has no body that could say more
+            raise NoBucket(self._bucket) from error
+
     def get(self, key: str) -> Stored:
         """A whole object. Raises Missing, StorageError."""
         answer = _call(self._client.get_object, Bucket=self._bucket, Key=key)
@@ -75,6 +102,11 @@ class Storage:
     def size(self, key: str) -> int:
         """Bytes of an object. Raises Missing, StorageError."""
         return int(_call(self._client.head_object, Bucket=self._bucket, Key=key)["ContentLength"])
+
+    def entry(self, key: str) -> Entry:
+        """What a listing tells of an object. Raises Missing, StorageError."""
+        found = _call(self._client.head_object, Bucket=self._bucket, Key=key)
+        return Entry(key, int(found["ContentLength"]), str(found["ETag"]))
 
     def create(self, key: str, body: bytes) -> str:
         """Write an object that must not exist yet; its version. Raises Conflict, StorageError."""
@@ -97,18 +129,26 @@ class Storage:
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys under `prefix` that sort after `after`, ascending. Raises StorageError."""
+        return (entry.key for entry in self.entries(prefix, after))
+
+    def entries(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """The same, with sizes and versions."""
         more: dict[str, str] = {"StartAfter": after} if after else {}
         while True:
             answer = _call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more)
             for entry in answer.get("Contents", ()):
-                yield entry["Key"]
+                yield Entry(entry["Key"], int(entry["Size"]), str(entry["ETag"]))
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def blocks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Bytes `start` to `end` (exclusive) of an object, in blocks. Raises Missing, StorageError."""
-        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    def blocks(self, key: str, start: int = 0, end: int | None = None, etag: str = "") -> Iterator[bytes]:
+        """Bytes `start` to `end` (exclusive) of an object, in blocks; of its version `etag` if one is given.
+
+        Raises Missing, Conflict (there is another version), StorageError.
+        """
+        span = {"IfMatch": etag} if etag else {}
+        span |= {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         body = _call(self._client.get_object, Bucket=self._bucket, Key=key, **span)["Body"]
         try:
             while block := _read(body, BLOCK_BYTES):
@@ -237,8 +277,11 @@ def _call(method: Any, **arguments: Any) -> Any:
         return method(**arguments)
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
-            raise Missing(str(error)) from error
+        if status == 404:
+            gone = NoBucket if error.response["Error"].get("Code") == "NoSuchBucket" else Missing
+            raise gone(str(error)) from error
+        if status == 403:
+            raise Denied(str(error)) from error
         if status in (409, 412):
             raise Conflict(str(error)) from error
         if status == 501:

@@ -72,7 +72,7 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tenant as written in tenants.yaml. A prepaid one spends no more than what was credited to it."""
+    """A tenant as written. A prepaid one spends what was credited; its batches use s3:// URIs below `batch_uris`."""
 
     keys: tuple[Key, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -81,6 +81,7 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepaid: bool = False
     cache: Cache = Cache()
     store: Store = "full"
+    batch_uris: tuple[str, ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

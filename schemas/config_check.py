@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from schemas import uris
 from schemas.config import Canary, ConfigError, Configuration, Model, Price, Tenant, hash_key
 
 
@@ -100,6 +101,9 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
         raise ConfigError(f"tenants.{name}.guard", "needs a pool that exists, and a time limit of at least 1 ms")
     if min(tenant.cache.ttl_s, tenant.cache.max_answers, tenant.cache.max_bytes) < 0:
         raise ConfigError(f"tenants.{name}.cache", "must not be negative")
+    for i, uri in enumerate(tenant.batch_uris):
+        if uris.parse(uri) is None:
+            raise ConfigError(f"tenants.{name}.batch_uris[{i}]", "must be s3://bucket or s3://bucket/prefix/")
     for i, limit in enumerate(tenant.limits):
         where = f"tenants.{name}.limits[{i}]"
         if limit.max < 0:

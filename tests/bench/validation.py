@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ingest import batch_jobs, places
+from ingest import inspection, places
 from ingest.batch_document import Document, Private
 from ingest.batch_object import Batch
 from ingest.batch_validation import Validation
@@ -160,7 +160,7 @@ def main() -> None:
     batch = Batch("batch_bench", input.ENDPOINT, sys.argv[1], "24h", 0, 0)
     began = time.monotonic()
     document = Document(batch, Private(TENANT, "bench", 0, 0))
-    verdict = batch_jobs.validate(storage, document, lambda _: True, threading.Event())
+    verdict = inspection.validate(storage, document, lambda _: True, threading.Event())
     seconds = time.monotonic() - began
     peak = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
     told = {"total": verdict.total, "faults": len(verdict.faults), "seconds": seconds}

@@ -37,6 +37,7 @@ MODELS: dict[str, Any] = {
             "keys": [{"name": "demo", "key": "key-tight"}],
             "limits": [{"on": "requests", "per": "minute", "max": 1_000}],
         },
+        "owner": {"keys": [{"name": "demo", "key": "key-owner"}], "batch_uris": ["s3://theirs/in", "s3://theirs/out/"]},
     },
     "pools": {"p": {"engine": "echo"}},
     "models": {"echo": {"route": ["p"]}, "other": {"route": ["p"]}},
