@@ -48,6 +48,21 @@ def test_killed_five_times(world: World, admission: BatchAdmission) -> None:
     assert process.wait(10) == 0
 
 
+def test_killed_while_its_files_are_written(world: World, admission: BatchAdmission) -> None:
+    process = world.batcher()
+    count = 2400
+    batch_id = world.create(jsonl([line(n, f"{n} {'x' * 24_000}") for n in range(1, count + 1)]))
+    await_(lambda: world.store.document("acme", batch_id).private.assembly, "a first piece of the output file")
+    assert world.get(batch_id).status == "in_progress" and list(world.storage.unfinished())
+    process.kill()
+    process.wait()
+    process = world.batcher()
+    check(world, batch_id, count)
+    await_(lambda: not list(world.storage.unfinished()), "the end of every upload")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
 def test_two_batchers_and_one_dies(world: World, admission: BatchAdmission) -> None:
     processes = [world.batcher("batcher-1"), world.batcher("batcher-2")]
     batches = [world.create(jsonl([line(n) for n in range(1, 401)])) for _ in range(4)]
