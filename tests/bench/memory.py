@@ -96,9 +96,9 @@ def svg(title: str, samples: Sequence[Sample], marks: Iterable[tuple[float, str]
         out.append(f'<text x="{x(at_s)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{at_s:.0f} s</text>')
     if bound:
         out.append(f'<path d="M{LEFT} {y(bound)}H{WIDTH - RIGHT}" stroke="#888" stroke-dasharray="4 3"/>')
-    for at_s, text in marks:
+    for i, (at_s, text) in enumerate(marks):
         out.append(f'<path d="M{x(at_s)} {TOP}V{HEIGHT - BOTTOM}" stroke="#bbb"/>')
-        out.append(f'<text x="{x(at_s) + 3}" y="{TOP + 10}" fill="#666">{escape(text)}</text>')
+        out.append(f'<text x="{x(at_s) + 3}" y="{HEIGHT - BOTTOM - 8 - 14 * i}" fill="#666">{escape(text)}</text>')
     for i, name in enumerate(names):
         colour = COLOURS[i % len(COLOURS)]
         seen = [s for s in samples if name in s.mib]
