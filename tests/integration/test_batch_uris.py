@@ -72,6 +72,17 @@ def test_an_object_may_be_read_without_naming_an_output(client: openai.OpenAI, a
     assert [orjson.loads(text)["custom_id"] for text in lines] == ["c6", "c7", "c8"]
 
 
+def test_what_failed_is_run_again_from_there(client: openai.OpenAI, theirs: Storage, admission: BatchAdmission) -> None:
+    theirs.put("in/again/a.jsonl", jsonl([line(1), line(2, "fail")]).rstrip(b"\n"))
+    theirs.put("in/again/b.jsonl", jsonl([line(3), line(4, "refuse")]))
+    first = ended(client, create(client, "s3://theirs/in/again/", output_uri="s3://theirs/out/").id)
+    assert first.error_file_id == f"s3://theirs/out/{first.id}/error.jsonl"
+    second = ended(client, client.post(f"/batches/{first.id}/retry", cast_to=openai.types.Batch).id)
+    assert second.status == "completed" and second.error_file_id == f"s3://theirs/out/{second.id}/error.jsonl"
+    content = theirs.get(f"out/{second.id}/error.jsonl").body
+    assert [orjson.loads(text)["custom_id"] for text in content.splitlines()] == ["c2", "c4"]
+
+
 def test_a_fault_names_the_object_and_the_line_in_it(client: openai.OpenAI, admission: BatchAdmission) -> None:
     batch = ended(client, create(client, "s3://theirs/in/bad/").id)
     assert batch.status == "failed" and batch.errors is not None and batch.errors.data is not None
