@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from streams import judging
+
 # A line is one request; the journal takes records of up to 8 MiB, so half of that leaves room for its envelope.
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 MAX_CUSTOM_ID: Final = 64
@@ -39,7 +41,7 @@ class _Envelope(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    model: str
+    model: str | None = None
     stream: Any = None
 
 
@@ -73,9 +75,10 @@ def parse(raw: bytes) -> Line | Fault:
         return _explain(raw)
     except RecursionError:
         return Fault("invalid_request", "The line is nested too deeply.")
-    if fault := _check(envelope, body):
+    model = body.model or (judging.DEFAULT if envelope.url == judging.MODERATIONS else "")
+    if fault := _check(envelope, model, body.stream):
         return fault
-    return Line(envelope.custom_id, envelope.url, body.model, bytes(envelope.body))
+    return Line(envelope.custom_id, envelope.url, model, bytes(envelope.body))
 
 
 def good_lines(url: str) -> Callable[[bytes], list[GoodLine] | None]:
@@ -115,14 +118,14 @@ def body_of(raw: bytes) -> tuple[str, bytes]:
     return envelope.custom_id, bytes(envelope.body)
 
 
-def _check(envelope: _Envelope, body: _Body) -> Fault | None:
+def _check(envelope: _Envelope, model: str, stream: Any) -> Fault | None:
     if not 0 < len(envelope.custom_id) <= MAX_CUSTOM_ID:
         return Fault("invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters.", "custom_id")
     if envelope.method != "POST":
         return Fault("invalid_request", "method must be POST.", "method")
-    if not body.model:
-        return Fault("invalid_request", "body.model must name a model.", "body.model")
-    if body.stream is True:
+    if not model:
+        return Fault("invalid_request", "body.model is missing: it must name a model.", "body.model")
+    if stream is True:
         return Fault("invalid_request", "stream must not be true in a batch.", "body.stream")
     return None
 
@@ -146,4 +149,4 @@ def _explain(raw: bytes) -> Fault:
     body = value.get("body")
     if not isinstance(body, dict):
         return Fault("invalid_request", "body is missing or not an object.", "body")
-    return Fault("invalid_request", "body.model is missing or not a string.", "body.model")
+    return Fault("invalid_request", "body.model is not a string.", "body.model")

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -16,7 +17,7 @@ from ingest import batch_content, envelope, file_object, ids, places
 from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
 from ingest.form import Form
-from ingest.receiving import Receiving, blocking, receive
+from ingest.receiving import blocking, receive
 from ingest.sending import send
 from ingest.services import Services
 from ingest.storage import Missing, Storage
@@ -48,7 +49,6 @@ class Files:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._receiving = Receiving()
 
     def _store(self) -> tuple[Storage, FileStore]:
         storage = Storage(self._services.s3, self._services.addresses.bucket)
@@ -60,7 +60,7 @@ class Files:
         storage, store = self._store()
         now_ms = time.time_ns() // 1_000_000
         file_id = ids.newest_first(ids.FILE, now_ms, os.urandom(16))
-        with self._receiving.room():
+        async with self._services.receiving.room(request):
             writer = storage.writer(places.file_content(tenant, file_id))
             try:
                 upload, lines = await receive(request, writer, "file", MAX_FILE_BYTES)
@@ -111,6 +111,7 @@ class Files:
         wanted = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
         start, end, partial = byte_range(wanted, file.bytes)
         headers = {"content-length": str(end - start), "accept-ranges": "bytes", "etag": tag}
+        headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}"
         if partial:
             headers["content-range"] = f"bytes {start}-{end - 1}/{file.bytes}"
         status = 206 if partial else 200

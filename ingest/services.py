@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from ingest import envelope
 from ingest.follower import Follower
 from ingest.journal import Journal
+from ingest.receiving import Receiving
 from schemas.addresses import Addresses
 from schemas.config import ConfigDocument, Principal, hash_key
 from schemas.wire import Codec
@@ -28,6 +29,7 @@ class Services:
     codec: Codec
     journal: Journal
     follower: Follower
+    receiving: Receiving = field(default_factory=Receiving)
 
     def config(self) -> ConfigDocument:
         """The live configuration. Raises ApiError (503) while none is known."""

@@ -170,7 +170,7 @@ class Storage:
         """Begin an object in parts; the upload's id. Raises StorageError."""
         return str(_call(self._client.create_multipart_upload, Bucket=self._bucket, Key=key)["UploadId"])
 
-    def send_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+    def send_part(self, key: str, upload: str, number: int, body: bytes | bytearray) -> str:
         """Send part `number` (from 1) of an upload; its etag. Raises StorageError."""
         where = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": number}
         return str(_call(self._client.upload_part, **where, Body=body)["ETag"])
@@ -229,8 +229,14 @@ class Writer:
         self._buffer += data
         self.size += len(data)
         while len(self._buffer) >= (wanted := part_bytes(len(self._etags) + 1)):
-            self._send(bytes(self._buffer[:wanted]))
-            del self._buffer[:wanted]
+            rest = self._buffer[wanted:]
+            del self._buffer[wanted:]
+            try:
+                self._send(self._buffer)  # as it is: a copy would take as much memory again
+            except BaseException:
+                self._buffer += rest
+                raise
+            self._buffer = rest
 
     def pause(self) -> Paused:
         """What another writer needs to go on here."""
@@ -242,8 +248,8 @@ class Writer:
             self._storage.put(self._key, bytes(self._buffer))
             return self.size
         if self._buffer:
-            self._send(bytes(self._buffer))
-            self._buffer.clear()
+            self._send(self._buffer)
+            self._buffer = bytearray()
         try:
             self._storage.end_upload(self._key, self._upload, self._etags)
         except Missing:
@@ -261,7 +267,7 @@ class Writer:
         except StorageError as error:
             log.warning("an unfinished upload of %s stays: %s", self._key, error)
 
-    def _send(self, part: bytes) -> None:
+    def _send(self, part: bytearray) -> None:
         if not self._upload:
             self._upload = self._storage.begin_upload(self._key)
         self._etags.append(self._storage.send_part(self._key, self._upload, len(self._etags) + 1, part))

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from ingest import envelope, file_object, ids, upload_object
 from ingest.files import MAX_FILE_BYTES, answer
-from ingest.receiving import Receiving, blocking, read_json, receive
+from ingest.receiving import blocking, read_json, receive
 from ingest.services import Services
 from ingest.storage import Missing, Storage
 from ingest.upload_object import Document, Part, Refused, Upload
@@ -42,7 +42,6 @@ class Uploads:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._receiving = Receiving()
 
     def _store(self) -> UploadStore:
         return UploadStore(Storage(self._services.s3, self._services.addresses.bucket))
@@ -59,7 +58,7 @@ class Uploads:
         store, now_ms = self._store(), _now_ms()
         await _done(upload_id, store.check_open, tenant, upload_id, now_ms // 1000)
         part_id = ids.newest_first(ids.PART, now_ms, os.urandom(16))
-        with self._receiving.room():
+        async with self._services.receiving.room(request):
             writer = store.part_writer(tenant, upload_id, part_id)
             try:
                 form, lines = await receive(request, writer, "data", upload_object.MAX_PART_BYTES)

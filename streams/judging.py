@@ -18,10 +18,12 @@ from streams.policy import Policy
 
 MODERATIONS: Final = "/v1/moderations"
 MODEL: Final = "millrace-rules"
+# OpenAI's, for those who name none.
+DEFAULT: Final = "omni-moderation-latest"
 # Names under which clients ask for it.
 NAMES: Final = frozenset(
     {
-        "", MODEL, "omni-moderation-latest", "omni-moderation-2024-09-26", "text-moderation-latest",
+        "", MODEL, DEFAULT, "omni-moderation-2024-09-26", "text-moderation-latest",
         "text-moderation-stable", "text-moderation-007",
     }
 )  # fmt: skip

@@ -76,6 +76,11 @@ class World:
         await_(lambda: _healthy(url), "a healthy gateway", 60)
         return f"{url}/v1"
 
+    @property
+    def gateway_pid(self) -> int:
+        """The process that was started last."""
+        return self._gateway.pid
+
     def kill_gateway(self) -> None:
         """End the gateway as a crash does."""
         self._gateway.kill()

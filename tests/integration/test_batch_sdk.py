@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import orjson
 import pytest
 from batch_admission import BatchAdmission
 from batch_world import World, jsonl, line
 from parts import await_
+
+from ingest import places, sweeper
 
 pytest_plugins = ("batch_world",)
 
@@ -85,23 +92,48 @@ def test_cancelling(client: openai.OpenAI, admission: BatchAdmission) -> None:
     assert all(value in last for value in done)
 
 
-def test_an_upload_survives_a_killed_gateway(client: openai.OpenAI, world: World, admission: BatchAdmission) -> None:
-    content = jsonl([line(n) for n in range(1, 101)])
+class Halting(io.BytesIO):
+    """A file that is read to `until`, and on when `go` is set."""
+
+    def __init__(self, content: bytes, until: int) -> None:
+        super().__init__(content)
+        self.until = until
+        self.go = threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self.until:
+            assert self.go.wait(120)
+        return super().read(size)
+
+
+def test_uploads_survive_a_gateway_that_is_killed_in_their_middle(client: openai.OpenAI, world: World) -> None:
+    content = b"a line of a large file\n" * 1_500_000
     half = len(content) // 2
     upload = client.uploads.create(filename="in.jsonl", purpose="batch", bytes=len(content), mime_type="text/jsonl")
     first = client.uploads.parts.create(upload.id, data=content[:half])
-    world.kill_gateway()
-    with pytest.raises(openai.APIConnectionError):
-        client.uploads.parts.create(upload.id, data=content[half:])
+    # More than S3's first part of it: so its multipart uploads are begun when the gateway dies.
+    part, whole = Halting(content[half:], 12_000_000), Halting(content, 12_000_000)
+    before = world.gateway_pid
+    with ThreadPoolExecutor(2) as pool:
+        cut = [
+            pool.submit(client.uploads.parts.create, upload.id, data=part),
+            pool.submit(client.files.create, file=whole, purpose="batch"),
+        ]
+        await_(lambda: len(list(world.storage.unfinished())) == 2, "two uploads at work", 60)
+        world.kill_gateway()
+        part.go.set()
+        whole.go.set()
+        assert all(isinstance(one.exception(), openai.APIConnectionError) for one in cut)
     world.gateway()
+    assert world.gateway_pid != before and len(list(world.storage.unfinished())) == 2
     second = client.uploads.parts.create(upload.id, data=content[half:])
     done = client.uploads.complete(upload.id, part_ids=[first.id, second.id])
     assert done.status == "completed" and done.file is not None
     assert client.files.content(done.file.id).content == content
-    whole = client.uploads.upload_file_chunked(
-        file=content, filename="in.jsonl", bytes=len(content), mime_type="text/jsonl", purpose="batch", part_size=4096
-    )
-    assert whole.file is not None and client.files.content(whole.file.id).content == content
+    now = int(time.time())
+    assert sweeper.unfinished(world.storage, now) == 0
+    assert sweeper.unfinished(world.storage, now + sweeper.UNFINISHED_S) == 2
+    assert not list(world.storage.unfinished()) and not list(world.storage.keys(places.upload_parts("acme", upload.id)))
 
 
 def test_pages_and_refusals(client: openai.OpenAI) -> None:

@@ -185,8 +185,22 @@ def fingerprint(r: Record) -> int:
 
 def alike(endpoint: str, body: dict[str, Any]) -> int:
     """The fingerprint of a body at an endpoint."""
+    if endpoint == "/v1/responses":
+        endpoint, body = "/v1/chat/completions", as_chat(body)
     same = {k: v for k, v in body.items() if k not in NEUTRAL}
     return hash((endpoint, orjson.dumps(same, option=orjson.OPT_SORT_KEYS)))
+
+
+def as_chat(body: dict[str, Any]) -> dict[str, Any]:
+    """A response of plain texts as the chat that means the same; any other one is only like itself."""
+    given, instructions = body.get("input"), body.get("instructions")
+    said = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if not isinstance(said, list) or not all(isinstance(m, dict) and set(m) <= {"role", "content"} for m in said):
+        return body
+    system = [{"role": "system", "content": instructions}] if instructions else []
+    names = {"max_output_tokens": "max_tokens"}
+    chat = {names.get(k, k): v for k, v in body.items() if k not in ("input", "instructions")}
+    return {**chat, "messages": [*system, *said]}
 
 
 def most_cost(price: dict[str, Any], used_in: int, used_out: int, batch: bool, cache: str) -> int:

@@ -10,6 +10,7 @@ import pytest
 from tests import oracle
 from tests.oracle import Evidence
 from tests.oracle.budgets import budgets
+from tests.oracle.question import alike
 from tests.simulation.world import CODEC, World
 
 
@@ -119,3 +120,12 @@ POLICY = '{"limits": [{"on": "requests", "per": "minute", "max": 3, "model": "",
 
 def question(n: int) -> dict[str, Any]:
     return {"tenant": "t", "request_id": f"r{n}"}
+
+
+def test_a_response_is_like_the_chat_it_means_and_like_no_other() -> None:
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
+    forms = ("x", [{"role": "user", "content": "x"}])
+    said = {alike("/v1/responses", {"model": "echo", "input": form, "max_output_tokens": 4}) for form in forms}
+    assert said == {alike("/v1/chat/completions", chat)}
+    others = ({"input": "y"}, {"input": "x", "instructions": "z"}, {"input": [{"type": "reasoning"}]})
+    assert len(said | {alike("/v1/responses", {"max_output_tokens": 4, **other}) for other in others}) == 4

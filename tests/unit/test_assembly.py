@@ -14,7 +14,7 @@ from ingest.batch_document import Document, Private, Run
 from ingest.batch_object import Batch, Counts
 from ingest.bitmap import Bitmap
 from ingest.results import Kind, Outcome
-from ingest.storage import Missing, Paused, Storage, Writer
+from ingest.storage import Missing, Paused, Storage, StorageError, Writer
 from tests.unit.bucket import Bucket, Killed
 
 T = TypeVar("T")
@@ -128,6 +128,18 @@ def test_parts_of_an_upload_grow() -> None:
     sizes = [len(part) for _, part in sorted(bucket.uploads["1"][1].items())]
     assert sizes == [400] * 5 + [800] * 5 + [1200] * 3
     assert writer.close() == 10_000 == len(bucket.objects["k"])
+
+
+def test_a_part_that_is_not_taken_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, content = Bucket(), bytes(range(250)) * 4
+    writer = Writer(Storage(bucket, "b"), "k", Paused())
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "send_part", lambda *_: (_ for _ in ()).throw(StorageError("503")))
+        with pytest.raises(StorageError):
+            writer.write(content)
+    again = Writer(Storage(bucket, "b"), "k", writer.pause())
+    again.write(b"end")
+    assert again.close() == 1_003 and bucket.objects["k"] == content + b"end"
 
 
 def test_an_upload_may_be_closed_twice() -> None:

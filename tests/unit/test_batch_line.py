@@ -15,6 +15,7 @@ from ingest.batch_line import Fault, Line
 from ingest.batch_validation import Validation, Verdict
 from ingest.hashes import Hashes, Repetition
 from ingest.input_lines import Chunker, Splitter, split
+from streams.judging import DEFAULT, MODERATIONS, NAMES
 
 URL = "/v1/chat/completions"
 
@@ -90,6 +91,17 @@ def test_a_line_that_is_too_long() -> None:
 
 def test_stream_false_is_no_fault() -> None:
     assert isinstance(parse(line(body={"model": "echo", "stream": False})), Line)
+
+
+def test_a_moderation_that_names_no_model_means_openais_newest() -> None:
+    for body in ({"input": "x"}, {"input": "x", "model": None}):
+        parsed = parse(line(url=MODERATIONS, body=body))
+        assert isinstance(parsed, Line) and parsed.model == DEFAULT
+    assert isinstance(parse(line(url=MODERATIONS, body={"model": 3})), Fault)
+    validation = Validation(MODERATIONS, NAMES.__contains__)
+    lines = [line("a", url=MODERATIONS, body={"input": "x"}), line("b", url=MODERATIONS, body={"model": DEFAULT})]
+    validation.add_lines(b"".join(orjson.dumps(value) + b"\n" for value in lines))
+    assert validation.finish() == Verdict(2, DEFAULT, ())
 
 
 def test_a_good_file() -> None:
