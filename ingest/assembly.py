@@ -16,9 +16,10 @@ from ingest import bitmap, ids, input_lines, parts, places, results
 from ingest.batch_document import Document
 from ingest.file_object import FileObject
 from ingest.file_store import FileStore
+from ingest.object_writer import Paused, Writer
 from ingest.parts import Part
 from ingest.results import Kind, Outcome
-from ingest.storage import Paused, Storage, Writer
+from ingest.storage import Storage
 from schemas import uris
 
 # What is left to do at the end of a batch is about this much, less than a second's work; each step costs a listing of
@@ -99,7 +100,7 @@ class Assembly:
         writers = {}
         for kind, name in self._names.items():
             storage, key = _place(self._storage, self._document, kind, name)
-            writers[kind] = storage.writer(key, begun.get(kind, Paused()))
+            writers[kind] = Writer(storage, key, begun.get(kind, Paused()))
         return writers
 
     def _merge(self, writers: dict[Kind, Writer], high: int) -> None:

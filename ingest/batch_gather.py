@@ -11,6 +11,7 @@ from ingest.batch_document import Document
 from ingest.batch_jobs import Stopped
 from ingest.batch_line import MAX_LINE_BYTES
 from ingest.file_object import StoredFile
+from ingest.object_writer import Writer
 from ingest.storage import Missing, Storage
 
 # Between two looks at whether the process stops.
@@ -33,7 +34,7 @@ def gather(storage: Storage, document: Document, stop: threading.Event) -> None:
     with suppress(Missing):
         storage.get(places.file_object(private.tenant, name))
         return
-    writer = storage.writer(places.file_content(private.tenant, name))
+    writer = Writer(storage, places.file_content(private.tenant, name))
     count = 0
     try:
         found = input_source.find(storage, private.tenant, retry.error_file_id)

@@ -17,6 +17,7 @@ from ingest import batch_content, envelope, file_object, ids, places
 from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
 from ingest.form import Form
+from ingest.object_writer import Writer
 from ingest.receiving import blocking, receive
 from ingest.sending import send
 from ingest.services import Services
@@ -61,7 +62,7 @@ class Files:
         now_ms = time.time_ns() // 1_000_000
         file_id = ids.newest_first(ids.FILE, now_ms, os.urandom(16))
         async with self._services.receiving.room(request):
-            writer = storage.writer(places.file_content(tenant, file_id))
+            writer = Writer(storage, places.file_content(tenant, file_id))
             try:
                 upload, lines = await receive(request, writer, "file", MAX_FILE_BYTES)
                 file = _file(file_id, upload, writer.size, now_ms // 1000, lines.count)

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from ingest import envelope
 from ingest.file_object import Lines
 from ingest.form import Form
-from ingest.storage import Missing, StorageError, Writer
+from ingest.object_writer import Writer
+from ingest.storage import Missing, StorageError
 
 # What is parsed between two waits for S3: enough to be worth a thread's time.
 FEED_BYTES: Final = 1024 * 1024

@@ -11,7 +11,8 @@ from typing import Final
 from ingest import ids, places, upload_object
 from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
-from ingest.storage import Conflict, Missing, Storage, StorageError, Unsupported, Writer
+from ingest.object_writer import Writer
+from ingest.storage import Conflict, Missing, Storage, StorageError, Unsupported
 from ingest.upload_object import Document, Part, Refused, Upload
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class UploadStore:
 
     def part_writer(self, tenant: str, upload_id: str, part_id: str) -> Writer:
         """A stream into a part; `add` makes it count."""
-        return self._storage.writer(places.upload_part(tenant, upload_id, part_id))
+        return Writer(self._storage, places.upload_part(tenant, upload_id, part_id))
 
     def add(self, tenant: str, upload_id: str, part_id: str, part: Part) -> None:
         """Let a part count whose bytes are stored. Raises StorageError."""
@@ -155,7 +156,7 @@ def assemble(storage: Storage, key: str, sources: Sequence[tuple[str, int]]) -> 
         except BaseException:
             storage.drop_upload(key, upload)
             raise
-    writer = storage.writer(key)
+    writer = Writer(storage, key)
     try:
         for source, _ in sources:
             for block in storage.blocks(source):

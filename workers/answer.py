@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -98,13 +99,15 @@ async def answer(
     if seen.stop_reason is not None:
         return refused(stopped(seen.stop_reason), seen.counts, streamed=seen.streamed)
     began = asyncio.get_running_loop().time()
+    # By the loop's clock from here on: the wall clock may run apart from it, and say that it is too early.
+    ends = began + (max(0, work["deadline"] - now_ms()) / 1000 if work["deadline"] else math.inf)
     left_ms = max(0, pool.timeout_ms - round(1000 * seen.ran_s))
     patience_ms = min(left_ms, pool.first_token_timeout_ms) if work["stream"] or work["announce"] else left_ms
     try:
-        async with asyncio.timeout(_seconds(patience_ms, work["deadline"])) as clock:
-            return await _run(work, pool, engine, screen, channel, seen, clock)
+        async with asyncio.timeout_at(min(began + patience_ms / 1000, ends)) as clock:
+            return await _run(work, pool, engine, screen, channel, seen, clock, ends)
     except TimeoutError:
-        if work["deadline"] and now_ms() >= work["deadline"]:
+        if clock.when() == ends:
             refusal = stopped("expired")
         else:
             refusal = Refusal("unavailable", 503, "The pool did not answer in time.", "pool_timeout")
@@ -131,12 +134,15 @@ async def answer(
     return refused(refusal, seen.counts, streamed=seen.streamed, first_token_at=seen.first_token_at)
 
 
-def _seconds(ms: int, deadline: int) -> float:
-    return max(0, min(ms, deadline - now_ms()) if deadline else ms) / 1000
-
-
 async def _run(
-    work: Work, pool: Pool, engine: Engine, screen: Screen, channel: Channel, seen: Progress, clock: asyncio.Timeout
+    work: Work,
+    pool: Pool,
+    engine: Engine,
+    screen: Screen,
+    channel: Channel,
+    seen: Progress,
+    clock: asyncio.Timeout,
+    ends: float,
 ) -> Ending | None:
     job, loop = job_of(work, seen.continuation), asyncio.get_running_loop()
     latest, ending = 0.0, False
@@ -146,7 +152,7 @@ async def _run(
             seen.waits = False
             seen.counts = part.counts
             if _tells(part):
-                latest = latest or loop.time() + _seconds(pool.timeout_ms - round(1000 * seen.ran_s), work["deadline"])
+                latest = latest or min(loop.time() + max(0.0, pool.timeout_ms / 1000 - seen.ran_s), ends)
                 if not seen.first_token_at:
                     seen.first_token_at = now_ms()
                     if work["announce"] and isinstance(part, Piece):

@@ -23,6 +23,7 @@ from ingest.batch_document import Document, Private
 from ingest.batch_object import Batch
 from ingest.batch_validation import Validation
 from ingest.input_lines import Chunker
+from ingest.object_writer import Writer
 from ingest.services import s3_client
 from ingest.storage import BLOCK_BYTES, Storage
 from schemas.addresses import Addresses
@@ -102,7 +103,7 @@ def _once(blocks: list[bytes], lines: int) -> float:
 
 def upload(storage: Storage, place: str, lines: int) -> int:
     """Write lines to S3 as they are made; their bytes."""
-    writer = storage.writer(place)
+    writer = Writer(storage, place)
     for block in input.blocks(lines):
         writer.write(block)
     return writer.close()

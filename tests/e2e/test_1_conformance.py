@@ -102,7 +102,8 @@ def test_a_batch_that_expires_keeps_what_is_done(stack: Stack):
     assert batch.status == "expired" and batch.expired_at >= batch.expires_at and batch.completed_at is None
     kept, dropped = output(client, batch), output(client, batch, "error_file_id")
     assert len(kept) + len(dropped) == 40 and len(kept) == batch.request_counts.completed <= 20
-    assert {(line["response"], line["error"]["code"]) for line in dropped} == {(None, "batch_expired")}
+    other = [x for x in dropped if x["response"] is not None or x["error"]["code"] != "batch_expired"]
+    assert dropped and not other
     assert {line["custom_id"] for line in dropped} >= {f"c{n}" for n in range(0, 40, 2)}
 
 

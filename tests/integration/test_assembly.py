@@ -11,6 +11,7 @@ from ingest import parts as stored_parts
 from ingest.batch_document import Document, Private, Run
 from ingest.batch_object import Batch, Counts
 from ingest.bitmap import Bitmap
+from ingest.object_writer import Writer
 from ingest.results import Outcome
 from ingest.services import s3_client
 from ingest.storage import Missing, Storage
@@ -61,10 +62,10 @@ def test_uploads_go_on_where_they_were(storage: Storage) -> None:
 
 
 def test_an_upload_that_is_gone(storage: Storage) -> None:
-    writer = storage.writer("somewhere")
+    writer = Writer(storage, "somewhere")
     writer.write(b"x" * 9_000_000)
     paused = writer.pause()
     assert paused.upload and paused.size == 9_000_000 and len(paused.rest) < paused.size
     storage.abort_uploads("somewhere")
     with pytest.raises(Missing):
-        storage.writer("somewhere", paused).close()
+        Writer(storage, "somewhere", paused).close()

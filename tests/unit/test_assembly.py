@@ -9,12 +9,13 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
-from ingest import assembly, batch_jobs, file_object, parts, places, storage
+from ingest import assembly, batch_jobs, file_object, object_writer, parts, places
 from ingest.batch_document import Document, Private, Run
 from ingest.batch_object import Batch, Counts
 from ingest.bitmap import Bitmap
+from ingest.object_writer import Paused, Writer
 from ingest.results import Kind, Outcome
-from ingest.storage import Missing, Paused, Storage, StorageError, Writer
+from ingest.storage import Missing, Storage, StorageError
 from tests.unit.bucket import Bucket, Killed
 
 T = TypeVar("T")
@@ -25,8 +26,8 @@ PRIVATE = Private("acme", "demo", 1_000, 10**13, epoch=1, validated=True)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "UPLOAD_PART_BYTES", 400)
-    monkeypatch.setattr(storage, "PARTS_OF_A_SIZE", 5)
+    monkeypatch.setattr(object_writer, "UPLOAD_PART_BYTES", 400)
+    monkeypatch.setattr(object_writer, "PARTS_OF_A_SIZE", 5)
 
 
 class World:

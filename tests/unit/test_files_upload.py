@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import file_object, files, storage
+from ingest import file_object, files, object_writer
 from ingest.envelope import ApiError
 from ingest.file_object import FileObject, Lines, StoredFile
 from ingest.form import Form
@@ -98,5 +98,5 @@ def test_what_is_stored_of_a_file_is_more_than_what_is_shown_and_old_files_stay_
 
 
 def test_ten_thousand_parts_suffice_for_the_largest_file() -> None:
-    assert sum(map(storage.part_bytes, range(1, 10_001))) > files.MAX_FILE_BYTES
-    assert max(map(storage.part_bytes, range(1, 10_001))) <= 32 * 1024 * 1024
+    assert sum(map(object_writer.part_bytes, range(1, 10_001))) > files.MAX_FILE_BYTES
+    assert max(map(object_writer.part_bytes, range(1, 10_001))) <= 32 * 1024 * 1024
