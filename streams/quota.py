@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import msgspec
 
-from schemas.config import Limit, Price
+from schemas.config import Price
+from schemas.limits import Limit
 from schemas.records import Cached, Completion, Open
 from streams import ledger
 from streams.emission import Verdict, error_body
