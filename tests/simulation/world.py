@@ -77,7 +77,10 @@ class World:
         chance, now = self.chance, self.journal.now_ms
         if chance.random() < 0.2:
             text = f"{chance.choice(PROLOGUES)} {text}"
-        lane, gateway = chance.choice((("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", "")))
+        # The last one waits in the batch lane, as a flex call does.
+        lane, gateway = chance.choice(
+            (("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", ""), ("batch", "replies.a"))
+        )
         r = request(
             text,
             tenant=tenant,
