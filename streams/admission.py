@@ -238,7 +238,7 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
         o["phase"], o["leader"] = "running", ""
         closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
-    elif isinstance(verdict, Wait) and o["lane"] == "batch":
+    elif isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         defer(tenant, o, next_look(verdict, now_ms), now_ms)
     else:
         closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)

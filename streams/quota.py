@@ -79,6 +79,17 @@ def unhold_cost(tenant: Tenant, o: Open) -> None:
         o["holds"] = [h for h in o["holds"] if h not in cost]
 
 
+def may_wait(o: Open, verdict: Admit | Wait | Never) -> bool:
+    """Whether a request of the batch lane waits for quota. A line of a batch always does; what belongs to no batch has
+    a caller who would rather know at once that nothing will come of it before its deadline.
+    """
+    if not isinstance(verdict, Wait) or o["lane"] != "batch":
+        return False
+    if o["batch_id"]:
+        return True
+    return verdict.limit.id != PREPAID and (verdict.limit.per is None or verdict.until_ms < o["deadline"])
+
+
 def applying(tenant: Tenant, o: Open) -> list[Limit]:
     """The limits that count this request, the prepaid balance among them."""
     assert tenant.policy is not None, "a request is counted under a policy"
