@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ingest import (
+    batch_cost,
     batch_line,
     batch_retry,
     capacity,
@@ -43,13 +44,14 @@ class Load(NamedTuple):
     """What a batch will ask for, as far as it is known when it is created.
 
     `tokens` is what it counts of an enqueued quota, `said` about the tokens of its texts; `lines` and `model` may be
-    unknown (None, empty).
+    unknown (None, empty). `first` is its first line, if that is good.
     """
 
     tokens: int
     said: int
     lines: int | None
     model: str
+    first: Line | None = None
 
 
 class Window(NamedTuple):
@@ -67,7 +69,7 @@ def load_of_input(storage: Storage, tenant: str, name: str, size: int, lines: in
     line = batch_line.parse(raw)
     if not isinstance(line, Line):
         return Load(tokens, tokens, lines, "")
-    return Load(tokens, int(tokens * _text_share(line, len(raw))), lines, line.model)
+    return Load(tokens, int(tokens * _text_share(line, len(raw))), lines, line.model, line)
 
 
 def load_of_retry(old: Document, only: tuple[Kind, ...]) -> Load:
@@ -110,6 +112,7 @@ async def accept(services: Services, principal: Principal, load: Load, window: W
         promise = _promise(await blocking(_reports, storage), models, principal.tenant, load, window)
         if promise is not None and capacity.impossible(promise, window.deadline_ms, window.created_ms):
             raise too_short(promise, window)
+    await _afford(services, models, principal.tenant, load)
     limits = models.at_create(principal.tenant, principal.name)
     if limits:
         entry = Entry(load.tokens, principal.name, load.model, window.created_ms)
@@ -118,6 +121,20 @@ async def accept(services: Services, principal: Principal, load: Load, window: W
         if full is not None:
             raise does_not_fit(full, load)
     return None if promise is None else promise.safe_ms
+
+
+async def _afford(services: Services, models: Models, tenant: str, load: Load) -> None:
+    """Raises ApiError (429) where a prepaid balance does not cover the first line: then nothing would ever run."""
+    if load.first is None or services.enquiries is None or not models.prepaid(tenant):
+        return
+    least = batch_cost.least_micros(load.first, models)
+    account = await services.enquiries.account(tenant) if least else None
+    if account is not None and account.left_micros < least:
+        message = (
+            f"The prepaid balance has {account.left_micros} micro-units left; the first line of this batch may cost "
+            f"{least}."
+        )
+        raise envelope.ApiError(429, message, code="insufficient_quota", type="rate_limit_error", headers=NO_RETRY)
 
 
 def _promise(reports: list[Report], models: Models, tenant: str, load: Load, window: Window) -> Promise | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.config import ConfigDocument
+from schemas.config import ConfigDocument, Model, Pool
 from schemas.limits import AT_CREATE, Limit
 from streams import judging
 
@@ -46,6 +46,15 @@ class Models:
         if model.split:
             return tuple(dict.fromkeys(p for share in model.split if share.weight for p in self.routes(share.model)))
         return model.route
+
+    def candidates(self, name: str) -> list[tuple[Model, list[Pool]]]:
+        """The models that may answer for a name, each with the pools of its route; none if the model is gone."""
+        model = self._config.models.get(self.real(name))
+        if model is None:
+            return []
+        if model.split:
+            return [found for share in model.split if share.weight for found in self.candidates(share.model)]
+        return [(model, [self._config.pools[pool] for pool in model.route])]
 
     def fingerprint(self, name: str) -> str:
         """Names the pools of a model as they are: what was measured of others says nothing of them."""
