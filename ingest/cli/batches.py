@@ -76,7 +76,8 @@ def _order(ctx: typer.Context, ids: list[str], name: str) -> None:
             if not fault.status:
                 raise
             refused += 1
-            terminal.report(fault, as_json=session(ctx).json)
+            about = Fault(f"{batch_id}: {fault.message}", code=fault.code, status=fault.status, param=fault.param)
+            terminal.report(about, as_json=session(ctx).json)
             continue
         if session(ctx).json:
             terminal.line(changed)

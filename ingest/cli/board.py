@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,19 +24,22 @@ COLOURS: Final = {
 }
 
 
-def figures(row: dict[str, Any], now_s: float) -> list[str]:
-    """What is known of a batch's progress (progress.document), in a fixed order."""
+def counts(row: dict[str, Any]) -> list[str]:
+    """How far a batch (progress.document) is."""
     done = row["completed"] + row["failed"]
-    found = [f"{quantities.count(done)}/{quantities.count(row['total'])} lines"]
-    if row["failed"]:
-        found.append(f"{quantities.count(row['failed'])} failed")
-    if row["status"] not in ENDED:
-        if row["lines_per_second"]:
-            found.append(f"{quantities.count(row['lines_per_second'])} lines/s")
-        if row["tokens_per_second"]:
-            found.append(f"{quantities.count(row['tokens_per_second'])} tokens/s")
-    else:
+    failed = [f"{quantities.count(row['failed'])} failed"] if row["failed"] else []
+    return [f"{quantities.count(done)}/{quantities.count(row['total'])} lines", *failed]
+
+
+def speeds(row: dict[str, Any], now_s: float) -> list[str]:
+    """How fast it goes, or what it took; what it costs, and when it will be done. What is not known is left out."""
+    found: list[str] = []
+    if row["status"] in ENDED:
         found.append(f"{row['input_tokens']:,} + {row['output_tokens']:,} tokens")
+    else:
+        for name, what in (("lines_per_second", "lines/s"), ("tokens_per_second", "tokens/s")):
+            if row[name]:
+                found.append(f"{quantities.count(row[name])} {what}")
     if row["cost_micros"] is not None:
         found.append(f"cost {quantities.money(row['cost_micros'])}")
     if row["status"] not in ENDED and row["estimated_completion_at"]:
@@ -60,8 +64,23 @@ def remarks(row: dict[str, Any]) -> list[str]:
 
 def line(row: dict[str, Any], now_s: float) -> str:
     """One batch on one line."""
-    text = f"{row['id']} {status(row)}: {', '.join(figures(row, now_s))}"
+    text = f"{row['id']} {status(row)}: {', '.join(counts(row) + speeds(row, now_s))}"
     return "; ".join([text, *remarks(row)])
+
+
+def lane(row: dict[str, Any]) -> str:
+    """One lane on one line."""
+    rate = f"{quantities.count(row['requests_per_second'])} requests/s"
+    tokens = f"{quantities.count(row['tokens_per_second'])} tokens/s"
+    return f"{row['lane']}: {rate}, {tokens}, cost {quantities.money(row['cost_micros'])}"
+
+
+def footer(lanes: list[dict[str, Any]]) -> RenderableType:
+    """What happens in each lane, below the batches."""
+    if not lanes:
+        return Text("")
+    seconds = quantities.span(lanes[0]["seconds"])
+    return Group(Text(f"\nlanes, over the last {seconds}", "dim"), *(Text(f"  {lane(row)}", "dim") for row in lanes))
 
 
 def block(row: dict[str, Any], name: str, now_s: float) -> RenderableType:
@@ -70,6 +89,6 @@ def block(row: dict[str, Any], name: str, now_s: float) -> RenderableType:
     done = row["completed"] + row["failed"]
     table = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=max(1, row["total"]), completed=done, width=BAR)
-    colour = COLOURS.get(row["status"], "cyan")
-    table.add_row("", Text(status(row), colour), bar, Text(" · ".join(figures(row, now_s))))
-    return Group(head, table, *(Text(f"  {text}", "dim") for text in remarks(row)))
+    table.add_row(Text(status(row), COLOURS.get(row["status"], "cyan")), bar, Text(" · ".join(counts(row))))
+    below = [Text(" · ".join(speeds(row, now_s))), *(Text(text, "dim") for text in remarks(row))]
+    return Group(head, Padding(Group(table, *below), (0, 0, 0, 2)))

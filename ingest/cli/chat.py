@@ -56,7 +56,7 @@ def chat(
 
 def question(words: list[str]) -> str:
     """The text of the arguments, or of stdin for a single `-`. Raises typer.BadParameter."""
-    text = sys.stdin.read() if words == ["-"] else " ".join(words)
+    text = sys.stdin.read().removesuffix("\n") if words == ["-"] else " ".join(words)
     if not text.strip():
         raise typer.BadParameter("there is no question", param_hint="PROMPT")
     return text

@@ -9,6 +9,7 @@ from ingest.cli import batch as words
 
 # Speeds are those of the last so many seconds.
 SPAN_S: Final = 15.0
+LANE_MINUTES: Final = 2
 
 
 class Meter:
@@ -53,6 +54,36 @@ def document(batch: dict[str, Any], tokens_per_second: float, cost_micros: int |
         "waiting": ours.get("waiting"),
         "errors": (batch.get("errors") or {}).get("data") or [],
     }
+
+
+def lanes(usage: dict[str, Any], now_s: float) -> list[dict[str, Any]]:
+    """What `watch --json` prints of each lane in which something ended lately.
+
+    `usage` is the API's of LANE_MINUTES minutes with lanes, the current minute included; of one that has just begun
+    nothing would be known.
+    """
+    span_s = 60 * (LANE_MINUTES - 1) + now_s % 60
+    found: dict[str, dict[str, int]] = {}
+    for tenant in usage["data"]:
+        for lane, sums in tenant["lanes"].items():
+            of_lane = found.setdefault(lane, dict.fromkeys(sums, 0))
+            for name, value in sums.items():
+                of_lane[name] += value
+    return [
+        {
+            "object": "lane.progress",
+            "lane": lane,
+            "requests_per_second": round(sums["requests"] / span_s, 1),
+            "tokens_per_second": round((sums["input_tokens"] + sums["output_tokens"]) / span_s, 1),
+            "requests": sums["requests"],
+            "input_tokens": sums["input_tokens"],
+            "output_tokens": sums["output_tokens"],
+            "cost_micros": sums["cost_micros"],
+            "seconds": round(span_s),
+        }
+        for lane, sums in found.items()
+        if sums["requests"]
+    ]
 
 
 def ended(batch: dict[str, Any]) -> bool:

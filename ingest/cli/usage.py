@@ -20,23 +20,36 @@ def add_to(app: typer.Typer) -> None:
 def usage(
     ctx: typer.Context,
     minutes: Annotated[int, typer.Option("--minutes", "-n", min=1, max=1440, help="How far back.")] = 60,
+    lanes: Annotated[bool, typer.Option("--lanes", help="Also by lane.")] = False,
+    batch_id: Annotated[str, typer.Option("--batch", metavar="BATCH", help="What a batch used until now.")] = "",
     json: Json = False,
 ) -> None:
     """Requests, tokens and cost of the last minutes; with an admin's key those of every tenant.
 
     For bills, ask the lake: make sql.
     """
-    found = session(ctx).client().get("/usage", minutes=minutes)
+    client = session(ctx).client()
+    if batch_id:
+        found = client.get("/usage", batch_id=batch_id)
+    else:
+        found = client.get("/usage", minutes=minutes, lanes="true" if lanes else None)
     terminal.show(ctx, found, lambda: table(found))
 
 
 def table(found: dict[str, Any]) -> Table:
-    """The answer, one tenant a row; their sum below, where there are more."""
+    """The answer, one tenant a row, its lanes below it; their sum at the end, where there are more."""
     shown = Table("tenant", box=None, pad_edge=False)
     for name in ("requests", "input tokens", "output tokens", "cost"):
         shown.add_column(name, justify="right")
-    rows = [*found["data"], *([{"tenant": "all", **found["total"]}] if len(found["data"]) > 1 else [])]
-    for row in rows:
-        sums = (f"{row[name]:,}" for name in ("requests", "input_tokens", "output_tokens"))
-        shown.add_row(row["tenant"], *sums, quantities.money(row["cost_micros"]))
+    for tenant in found["data"]:
+        _add(shown, tenant["tenant"], tenant)
+        for lane, sums in tenant.get("lanes", {}).items():
+            _add(shown, f"  {lane}", sums)
+    if len(found["data"]) > 1:
+        _add(shown, "all", found["total"])
     return shown
+
+
+def _add(table: Table, name: str, sums: dict[str, Any]) -> None:
+    counts = (f"{sums[of]:,}" for of in ("requests", "input_tokens", "output_tokens"))
+    table.add_row(name, *counts, quantities.money(sums["cost_micros"]))
