@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
-On = Literal["requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros", "concurrency"]
-Per = Literal["second", "minute", "hour", "day", "month"]
+from schemas.limits import AT_CREATE, Limit
+
 Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
@@ -30,21 +30,6 @@ class ConfigError(ValueError):
         super().__init__(f"{where}: {what}")
         self.where = where
         self.what = what
-
-
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `max` of `on` per window; for concurrency there is no window. `key` and `model` narrow it."""
-
-    on: On
-    max: int
-    per: Per | None = None
-    model: str = ""
-    key: str = ""
-
-    @property
-    def id(self) -> str:
-        """Stable across versions of a policy, so that counters survive an unrelated change."""
-        return f"{self.on}/{self.per or 'now'}/{self.model}/{self.key}"
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,7 +256,8 @@ def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
     t = d.settings[tenant]
     rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
     own = (t.guard, t.prepaid, t.cache)
-    return PolicyDocument(d.version, tenant, t.limits, t.store, rules, t.moderation, *everywhere, *own)
+    limits = tuple(limit for limit in t.limits if limit.on not in AT_CREATE)
+    return PolicyDocument(d.version, tenant, limits, t.store, rules, t.moderation, *everywhere, *own)
 
 
 def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas import uris
 from schemas.config import Canary, ConfigError, Configuration, Model, Price, Tenant, hash_key
+from schemas.limits import WITHOUT_WINDOW
 
 
 def parse(data: dict[str, Any]) -> Configuration:
@@ -108,8 +109,9 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
         where = f"tenants.{name}.limits[{i}]"
         if limit.max < 0:
             raise ConfigError(f"{where}.max", "must not be negative")
-        if (limit.per is None) != (limit.on == "concurrency"):
-            raise ConfigError(f"{where}.per", "every limit but concurrency needs a window, concurrency has none")
+        if (limit.per is None) != (limit.on in WITHOUT_WINDOW):
+            what = ", ".join(sorted(WITHOUT_WINDOW))
+            raise ConfigError(f"{where}.per", f"every limit needs a window, but {what} have none")
     for i, key in enumerate(tenant.keys):
         digest = hash_key(key.key)
         if digest in seen:

@@ -159,6 +159,14 @@ class DeadLetter(TypedDict):
     at: int
 
 
+class Enquiry(TypedDict):
+    """A question about a tenant's account."""
+
+    tenant: str
+    request_id: str
+    reply_to: str
+
+
 class Message(TypedDict):
     """One message of a conversation."""
 

@@ -47,7 +47,9 @@ class Topic:
 
 # One record holds at most one request or answer; 8 MiB is far above any prompt a model here accepts.
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
-JOURNAL_RECORDS: Final = ("Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Circuit", "Tick")
+JOURNAL_RECORDS: Final = (
+    "Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Enquiry", "Circuit", "Tick",
+)  # fmt: skip
 
 FIXED: Final = (
     # Journal outlives the longest batch window (7 days), so that a replay can always decide again.

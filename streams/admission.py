@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from schemas import topics
-from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Request, Started
-from streams import closing, emission, entry, guarding, ledger, quota
+from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Open, Request, Started
+from streams import account, closing, emission, entry, guarding, ledger, quota
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, send, send_on, sent_at
 from streams.emission import Bill, Emit, control, ended
@@ -41,6 +41,8 @@ def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
         on_cancellation(tenant, cast(Cancellation, record), now_ms, emits)
     elif kind == "Credit":
         on_credit(tenant, cast(Credit, record), now_ms, emits)
+    elif kind == "Enquiry":
+        emits.append(account.told(tenant, cast(Enquiry, record)))
     elif kind == "Circuit":
         on_circuit(tenant, cast(Circuit, record), now_ms)
     elif kind == "Policy":
@@ -238,7 +240,7 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
         o["phase"], o["leader"] = "running", ""
         closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
-    elif isinstance(verdict, Wait) and o["lane"] == "batch":
+    elif isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         defer(tenant, o, next_look(verdict, now_ms), now_ms)
     else:
         closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)

@@ -81,7 +81,7 @@ def judged(tenant: Tenant, o: Open, policy: Policy, now_ms: int) -> Decision:
     verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
     if isinstance(verdict, Admit):
         return Decision(o, [], judging.verdict(policy, o))
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, [], next_look(verdict, now_ms))
     return Decision(o, [], quota.refusal(tenant, o, verdict, now_ms))
 
@@ -181,7 +181,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
         o["phase"] = "running"
         closing.lead(tenant, o, known)
         return Decision(o, audits)
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, audits, next_look(verdict, now_ms))
     return Decision(o, audits, quota.refusal(tenant, o, verdict, now_ms))
 

@@ -8,7 +8,7 @@ from ingest import apply, configuration
 from ingest.documents import DocumentError, load
 from ingest.publication import policies
 from schemas import config
-from schemas.config import Limit
+from schemas.limits import Limit
 
 HERE = Path(__file__).parents[2]
 GOOD = """\
