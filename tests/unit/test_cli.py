@@ -185,7 +185,7 @@ def test_a_board_fits_its_terminal(width):
     for text in (ID, "6/10", "1 failed", "12 tokens/s", "quota: 6 requests per minute. Until", "over the last 1m 15s"):
         assert text in joined, shown
     if width >= 80:
-        assert "  2.5 lines/s · 12 tokens/s · cost 0.000007 · done in about 1m 35s" in shown.splitlines()
+        assert "\n  2.5 lines/s · 12 tokens/s · cost 0.000007 · done in about 1m 35s" in shown
 
 
 @pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("expired", 1), ("cancelled", 1)])
