@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from ingest.cli import stack, terminal
+from ingest.cli.session import session
 from ingest.cli.terminal import Json
 from schemas.config import Role, hash_key
 
@@ -74,7 +75,7 @@ def new(
         "file": path and str(path),
     }
     terminal.show(ctx, answer, lambda: key)
-    if json:
+    if session(ctx).json:
         return
     if path is None:
         terminal.say(f"to let it in, put this below tenants.{tenant}.keys and apply it:\n  - {answer['yaml']}")
@@ -95,7 +96,7 @@ def revoke(
     path = key_file.remove(config, tenant, name)
     answer = {"object": "key.revoked", "tenant": tenant, "name": name, "file": str(path)}
     terminal.show(ctx, answer, lambda: f"{tenant}/{name}")
-    if not json:
+    if not session(ctx).json:
         terminal.say(f"{path} has it no more; `millrace apply {config}` shuts it out")
 
 
@@ -111,11 +112,11 @@ def ls(
         for digest, p in sorted(live.keys.items(), key=lambda item: (item[1].tenant, item[1].name))
         if tenant in ("", p.tenant)
     ]
-    if json:
+    if session(ctx).json:
         for row in rows:
             terminal.line(row)
         return
     table = Table("tenant", "name", "roles", "sha256", box=None, pad_edge=False)
     for row in rows:
         table.add_row(str(row["tenant"]), str(row["name"]), ", ".join(row["roles"]), f"{row['sha256'][:SHOWN]}…")
-    terminal.out().print(table)
+    terminal.put(table)
