@@ -35,12 +35,13 @@ def millrace(
     ctx: typer.Context,
     url: Annotated[str, typer.Option(help="The API. (MILLRACE_URL; else the local stack)")] = "",
     key: Annotated[str, typer.Option(help="The API key. (MILLRACE_API_KEY)")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs; also after a command.")] = False,
 ) -> None:
     """Millrace from the command line: batches, calls, usage, configuration.
 
     Exit status: 0 done; 1 what was asked for failed; 2 the command line makes no sense; 130 interrupted.
     """
-    ctx.obj = Session(url, key)
+    ctx.obj = Session(url, key, json)
 
 
 for module in MODULES:

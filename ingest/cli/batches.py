@@ -54,14 +54,14 @@ def ls(
     for one in files.found(client) if files_ else found(client):
         if status and one["status"] not in status:
             continue
-        if json:
+        if session(ctx).json:
             terminal.line(one)
         kept.append(one)
         if len(kept) == limit and not all_:
             break
-    if not json:
+    if not session(ctx).json:
         if kept:
-            terminal.out().print(files.listing(kept) if files_ else batch.listing(kept))
+            terminal.put(files.listing(kept) if files_ else batch.listing(kept))
         else:
             terminal.say("there are none")
 

@@ -33,6 +33,8 @@ def chat(
     system: Annotated[str, typer.Option(help="Instructions that go before the question.")] = "",
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 for the likeliest answer.")] = None,
+    flex: Annotated[bool, typer.Option("--flex", help="In the batch lane: it may take longer.")] = False,
+    idempotency_key: Annotated[str, typer.Option(help="Asking again under the same key gives the same answer.")] = "",
     stream: Annotated[
         bool | None, typer.Option("--stream/--no-stream", help="As it comes. (default: on a terminal)")
     ] = None,
@@ -41,17 +43,16 @@ def chat(
     """Ask a model (--json: the API's answer; with --stream its chunks, one a line)."""
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question(prompt)})
+    more = {"max_tokens": max_tokens, "temperature": temperature, "service_tier": "flex" if flex else None}
     body: dict[str, Any] = {"model": model, "messages": messages}
-    if max_tokens is not None:
-        body["max_tokens"] = max_tokens
-    if temperature is not None:
-        body["temperature"] = temperature
-    streaming = stream if stream is not None else sys.stdout.isatty() and not json
+    body |= {name: value for name, value in more.items() if value is not None}
+    as_json = session(ctx).json
     client = session(ctx).client()
-    if streaming:
-        _stream(client, body, as_json=json)
-    else:
-        _whole(ctx, client, body)
+    if stream if stream is not None else sys.stdout.isatty() and not as_json:
+        _stream(client, body, idempotency_key, as_json=as_json)
+        return
+    answer = client.post("/chat/completions", body, key=idempotency_key or str(uuid.uuid4()), timeout=READ_S)
+    terminal.show(ctx, answer, lambda: str(answer["choices"][0]["message"]["content"] or ""))
 
 
 def question(words: list[str]) -> str:
@@ -62,17 +63,10 @@ def question(words: list[str]) -> str:
     return text
 
 
-def _whole(ctx: typer.Context, client: Client, body: dict[str, Any]) -> None:
-    answer = client.post("/chat/completions", body, key=str(uuid.uuid4()), timeout=READ_S)
-    if session(ctx).json:
-        terminal.document(answer)
-    else:
-        print(answer["choices"][0]["message"]["content"], flush=True)
-
-
-def _stream(client: Client, body: dict[str, Any], *, as_json: bool) -> None:
+def _stream(client: Client, body: dict[str, Any], key: str, *, as_json: bool) -> None:
+    headers = {"idempotency-key": key} if key else {}
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    with client.stream("POST", "/chat/completions", json=asked, timeout=READ_S) as response:
+    with client.stream("POST", "/chat/completions", json=asked, headers=headers, timeout=READ_S) as response:
         for chunk in chunks(response):
             if as_json:
                 terminal.line(chunk)

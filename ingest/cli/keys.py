@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from pathlib import Path
 from typing import Annotated, Final, get_args
 
-import orjson
 import typer
 from rich.table import Table
 
 from ingest.cli import stack, terminal
+from ingest.cli.session import session
 from ingest.cli.terminal import Json
 from schemas.config import Role, hash_key
 
@@ -26,10 +27,14 @@ ROLES: Final[tuple[str, ...]] = get_args(Role)
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Make and list API keys.")
-    for command in (new, ls):
+    group = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+    for command in (new, ls, revoke):
         group.command()(command)
     app.add_typer(group, name="keys")
+
+
+Tenant = Annotated[str, typer.Argument(help="Whose key it is.")]
+Name = Annotated[str, typer.Argument(help="What it is called.")]
 
 
 def make(tenant: str) -> str:
@@ -37,38 +42,62 @@ def make(tenant: str) -> str:
     return f"mr-{tenant}-{secrets.token_urlsafe(KEY_BYTES)}"
 
 
-def line(name: str, key: str, roles: list[str]) -> str:
-    """The line of a key below `keys:` in tenants.yaml: with its hash, as nobody needs the key there."""
-    quoted = orjson.dumps(name).decode()
-    return f'- {{name: {quoted}, key: "sha256:{hash_key(key)}", roles: [{", ".join(roles)}]}}'
-
-
 def new(
     ctx: typer.Context,
-    tenant: Annotated[str, typer.Argument(help="Whose key it is.")],
-    name: Annotated[str, typer.Argument(help="What usage calls it.")],
+    tenant: Tenant,
+    name: Name,
     role: Annotated[
-        list[str] | None, typer.Option(help="client, admin, tenant_admin or analyst. (default: client)")
+        list[str] | None,
+        typer.Option(help="client (if none is given), admin, tenant_admin or analyst; may repeat."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A folder of YAML to put it into; else its line is shown.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a key: prints it, once, and the line that lets it in."""
+    """Make a key, and print it, this once: only its hash is kept."""
+    from ingest.cli import key_file, key_lines
+
     roles = role or ["client"]
     if unknown := sorted(set(roles) - set(ROLES)):
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(ROLES)}", param_hint="--role")
     key = make(tenant)
+    entry = {"name": name, "key": f"sha256:{hash_key(key)}", "roles": roles}
+    path = key_file.add(config, tenant, entry) if config is not None else None
     answer = {
         "object": "key",
         "tenant": tenant,
         "name": name,
         "roles": roles,
-        "key": key,
         "sha256": hash_key(key),
-        "yaml": line(name, key, roles),
+        "key": key,
+        "yaml": key_lines.item(entry),
+        "file": path and str(path),
     }
     terminal.show(ctx, answer, lambda: key)
-    if not json:
-        terminal.say(f"it counts once this stands below tenants.{tenant}.keys, and is applied:\n  {answer['yaml']}")
+    if session(ctx).json:
+        return
+    if path is None:
+        terminal.say(f"to let it in, put this below tenants.{tenant}.keys and apply it:\n  - {answer['yaml']}")
+    else:
+        terminal.say(f"{path} has it; `millrace apply {config}` lets it in")
+
+
+def revoke(
+    ctx: typer.Context,
+    tenant: Tenant,
+    name: Name,
+    config: Annotated[Path, typer.Option("--config", help="The folder of YAML it is in.")] = Path("config"),
+    json: Json = False,
+) -> None:
+    """Take a key out of the configuration; it is refused once that is applied."""
+    from ingest.cli import key_file
+
+    path = key_file.remove(config, tenant, name)
+    answer = {"object": "key.revoked", "tenant": tenant, "name": name, "file": str(path)}
+    terminal.show(ctx, answer, lambda: f"{tenant}/{name}")
+    if not session(ctx).json:
+        terminal.say(f"{path} has it no more; `millrace apply {config}` shuts it out")
 
 
 def ls(
@@ -83,11 +112,11 @@ def ls(
         for digest, p in sorted(live.keys.items(), key=lambda item: (item[1].tenant, item[1].name))
         if tenant in ("", p.tenant)
     ]
-    if json:
+    if session(ctx).json:
         for row in rows:
             terminal.line(row)
         return
     table = Table("tenant", "name", "roles", "sha256", box=None, pad_edge=False)
     for row in rows:
         table.add_row(str(row["tenant"]), str(row["name"]), ", ".join(row["roles"]), f"{row['sha256'][:SHOWN]}…")
-    terminal.out().print(table)
+    terminal.put(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -14,7 +14,7 @@ from ingest.cli.fault import Fault
 from ingest.cli.session import session
 
 # A table on a pipe has no terminal to fit into: its rows stay whole.
-PIPE_WIDTH = 1_000
+PIPE_WIDTH: Final = 1_000
 
 
 def lively() -> bool:
@@ -23,13 +23,28 @@ def lively() -> bool:
 
 
 def out() -> Console:
-    """Standard output for tables: as wide as the terminal, or as the rows, and plain on a pipe."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output for what is drawn: as wide as the terminal, plain and as wide as it wants to be on a pipe."""
+    # What users call their things is text, whatever brackets and colons are in it.
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def put(what: RenderableType) -> None:
+    """Print a text as it is, or something drawn."""
+    if isinstance(what, str):
+        print(what, flush=True)
+        return
+    console = out()
+    if sys.stdout.isatty():
+        console.print(what)
+        return
+    with console.capture() as drawn:
+        console.print(what)
+    print("\n".join(row.rstrip() for row in drawn.get().splitlines()), flush=True)
 
 
 def aside() -> Console:
-    """Standard error, for progress."""
-    return Console(stderr=True, highlight=False, no_color=None if lively() else True)
+    """Standard error of a terminal, for bars."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -61,7 +76,7 @@ def show(ctx: typer.Context, value: Any, render: Callable[[], RenderableType]) -
     if session(ctx).json:
         document(value)
     else:
-        out().print(render())
+        put(render())
 
 
 def report(fault: Fault, *, as_json: bool) -> None:

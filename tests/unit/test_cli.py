@@ -185,7 +185,7 @@ def test_a_board_fits_its_terminal(width):
     for text in (ID, "6/10", "1 failed", "12 tokens/s", "quota: 6 requests per minute. Until", "over the last 1m 15s"):
         assert text in joined, shown
     if width >= 80:
-        assert "  2.5 lines/s · 12 tokens/s · cost 0.000007 · done in about 1m 35s" in shown.splitlines()
+        assert "\n  2.5 lines/s · 12 tokens/s · cost 0.000007 · done in about 1m 35s" in shown
 
 
 @pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("expired", 1), ("cancelled", 1)])
@@ -290,6 +290,20 @@ def test_ls_pages_chooses_and_prints_json_lines(api):
     assert len(done.stdout.splitlines()) == 3 and "n3" in done.stdout and "n2" not in done.stdout
 
 
+def test_names_are_text_whatever_is_in_them(api):
+    api.batches[ID] = [batch(1, metadata={"name": "[red]a[/] :smile: [/x]", "k": "[b]"})]
+    for line in (("ls",), ("get", ID)):
+        done = run(*line)
+        assert done.exit_code == 0 and "[red]a[/] :smile: [/x]" in done.stdout
+        assert not any(row != row.rstrip() for row in done.stdout.splitlines())
+
+
+def test_json_may_be_asked_for_before_the_command(api):
+    api.batches[ID] = [batch(1)]
+    for line in (("ls",), ("get", ID), ("chat", "x"), ("usage",)):
+        assert run("--json", *line).stdout == run(*line, "--json").stdout != run(*line).stdout
+
+
 def test_orders_reach_the_others_when_one_is_refused(api):
     for number, status in ((1, "completed"), (2, "in_progress")):
         api.batches[batch(number)["id"]] = [batch(number, status=status)]
@@ -317,6 +331,22 @@ def test_chat_asks_and_prints_the_answer(api):
     }
     assert run("chat", "-", stdin="from stdin\n").stdout == "from stdin\n"
     assert json.loads(run("chat", "--json", "x").stdout)["id"] == "chatcmpl-1"
+    run("chat", "--flex", "--model", "m", "x")
+    assert api.orders[-1] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "service_tier": "flex",
+    }
+
+
+def test_chat_asks_again_under_its_key_when_the_gateway_restarts(api):
+    run("ls")
+    api.faults = [None, BROKEN, AWAY]
+    api.batches[ID] = [batch(1)]
+    client = Client(Address("http://double/v1", KEY), api)
+    client.get("/batches", limit=1)
+    answer = client.post("/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, key="k")
+    assert answer["id"] == "chatcmpl-1" and api.requests[-3:] == [("POST", "/chat/completions")] * 3
 
 
 def chunk(text: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -100,6 +101,14 @@ def test_the_command_starts_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run([command, "ls"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "") and "MILLRACE_API_KEY" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_installed_project_has_the_same_command() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["millrace"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    script = (install.VENV / "bin" / "millrace").read_text()
+    assert f"-m {module.removesuffix('.__main__')} " in script
 
 
 def test_the_command_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
