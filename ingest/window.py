@@ -12,7 +12,8 @@ SLOT_LINES: Final = 2
 MIN_OPEN: Final = 16
 # Bounds memory here and the longest possible queue in the log, whatever was measured.
 MAX_OPEN: Final = 5_000
-OPEN_S: Final = 5
+# What another tenant's lines wait behind, whose batch has just begun. Results travel back in less than a second.
+OPEN_S: Final = 2
 # Each 10 ms twice what admission was measured to take in that time, so that a faster one is found out, and at least 64,
 # which is above what one slot takes. It spreads lines over time; how many may wait there is bounded by ahead.py.
 SLICE_LINES: Final = 64

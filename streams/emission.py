@@ -49,9 +49,17 @@ class Bill(NamedTuple):
     price: Price = Price()
 
 
+# What nobody waits for by the millisecond: it may be gathered into fewer and larger requests to Kafka.
+_LATER: Final = f".{topics.LANES[-1]}"
+
 EXACTLY_ONCE: Final = frozenset(
     {topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS}
 )
+
+
+def may_gather(topic: str) -> bool:
+    """Whether a topic has only what batches send and get."""
+    return topic == topics.BATCH_RESULTS or topic.endswith(_LATER)
 
 
 def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:

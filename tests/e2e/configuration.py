@@ -41,6 +41,8 @@ DOCUMENT: dict[str, Any] = {
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
         "crowd": tenant("crowd"),
+        "many": tenant("many"),
+        "few": tenant("few"),
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),

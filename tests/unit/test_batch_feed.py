@@ -15,7 +15,7 @@ from schemas.wire import Codec
 
 
 def test_the_window_follows_the_results() -> None:
-    assert [window.limit(8, r) for r in (0, 2, 10, 100, 5000)] == [16, 16, 50, 500, 5000]
+    assert [window.limit(8, r) for r in (0, 2, 10, 100, 5000)] == [16, 16, 20, 200, 5000]
     assert [window.limit(256, r) for r in (0, 10)] == [512, 512]
     rate = Rate()
     for at in range(0, 1000, 10):
