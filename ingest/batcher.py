@@ -173,7 +173,7 @@ class Batcher:
         run = self._runs.get(result["batch_id"])
         if run is not None and run.take(result, now_ms):
             self._feed.admitted(result["request_id"], now_ms)
-            self._feed.finished(run, now_ms)
+            self._feed.finished(run, result["engine_ms"], now_ms)
 
     def _watch_admission(self, feeding: bool, now_ms: int) -> None:
         """Learn which lines became work; without lines to send nobody needs to know."""

@@ -213,6 +213,7 @@ def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str
 
 def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]:
     """A BatchResult record. What never ran, and nobody refused, has no HTTP status."""
+    a = v.attempt
     return {
         "tenant": tenant,
         "batch_id": o["batch_id"],
@@ -226,8 +227,9 @@ def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]
         "error_message": v.error_message,
         "input_tokens": bill.input_tokens,
         "output_tokens": bill.output_tokens,
-        "cached_tokens": v.attempt["cached_tokens"] if v.attempt else 0,
-        "reasoning_tokens": v.attempt["reasoning_tokens"] if v.attempt else 0,
+        "cached_tokens": a["cached_tokens"] if a else 0,
+        "reasoning_tokens": a["reasoning_tokens"] if a else 0,
+        "engine_ms": max(0, a["finished_at"] - a["started_at"]) if a else -1,
     }
 
 
