@@ -44,6 +44,7 @@ class BatchResult(TypedDict):
     output_tokens: int
     cached_tokens: int
     reasoning_tokens: int
+    engine_ms: int
 
 
 class Cancellation(TypedDict):

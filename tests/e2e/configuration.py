@@ -44,6 +44,8 @@ DOCUMENT: dict[str, Any] = {
         "probe": tenant("probe"),
         "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
+        "many": tenant("many"),
+        "few": tenant("few"),
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),
