@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from ingest import ids, window
 from ingest.batch_claims import Claims
+from ingest.batch_events import BatchEvents
 from ingest.batch_feed import Feed
 from ingest.batch_jobs import Stopped
 from ingest.batch_models import Models
@@ -86,8 +87,9 @@ class Batcher:
         self._circuits = Circuits(addresses.kafka, addresses.service, codec)
         self._watch = Watch(storage, savers, addresses.service, self._feed, self._models, self._circuits)
         self._rounds = Rounds(storage, savers, self._results, self._abandon)
-        self._claims = Claims(storage, savers, self._ours, stop)
-        self._work = Work(storage, workers, self._models, self._abandon)
+        announce = BatchEvents(addresses.kafka, addresses.service, codec, self._abandon).announce
+        self._claims = Claims(storage, savers, self._ours, announce, stop)
+        self._work = Work(storage, workers, self._models, announce, self._abandon)
         self._sweeper = Sweeper(storage, workers)
         self._runs: dict[str, BatchRun] = {}
         self._partitions: set[int] = set()

@@ -9,6 +9,9 @@ import hashlib
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
+
+from schemas.webhooks import Webhook
 
 from schemas.limits import AT_CREATE, Limit
 
@@ -67,6 +70,7 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     store: Store = "full"
     batch_uris: tuple[str, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,10 +242,7 @@ def document(c: Configuration) -> ConfigDocument:
     keys = {hash_key(k.key): Principal(t, k.name, k.roles) for t, tenant in c.tenants.items() for k in tenant.keys}
     hashes = {name: rules_hash(rules) for name, rules in c.rule_sets.items()}
     sets = {hashes[name]: rules for name, rules in c.rule_sets.items() if rules}
-    settings = {
-        name: msgspec.structs.replace(tenant, keys=(), moderation=hashes.get(tenant.moderation, ""))
-        for name, tenant in c.tenants.items()
-    }
+    settings = {n: replace(t, keys=(), moderation=hashes.get(t.moderation, "")) for n, t in c.tenants.items()}
     return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets, settings)
 
 
@@ -264,11 +265,10 @@ def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:
     """The document with the canary share of a split model at weight 0, under a version of its own."""
     m = d.models[model]
     assert m.canary is not None, "only a model with a canary is rolled back"
-    split = tuple(msgspec.structs.replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
-    canary = msgspec.structs.replace(m.canary, rolled_back=why)
-    changed = {**d.models, model: msgspec.structs.replace(m, split=split, canary=canary)}
+    split = tuple(replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
+    changed = {**d.models, model: replace(m, split=split, canary=replace(m.canary, rolled_back=why))}
     digest = hashlib.sha256(f"{d.version}\n{model}\n{why}".encode()).hexdigest()[:12]
-    return msgspec.structs.replace(d, version=digest, models=changed)
+    return replace(d, version=digest, models=changed)
 
 
 def encode(doc: ConfigDocument | PolicyDocument) -> str:

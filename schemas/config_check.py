@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import uris
+from schemas import uris, webhooks
 from schemas.config import Canary, ConfigError, Configuration, Model, Price, Tenant, hash_key
 from schemas.limits import WITHOUT_WINDOW
 
@@ -105,6 +105,7 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
     for i, uri in enumerate(tenant.batch_uris):
         if uris.parse(uri) is None:
             raise ConfigError(f"tenants.{name}.batch_uris[{i}]", "must be s3://bucket or s3://bucket/prefix/")
+    _check_webhooks(f"tenants.{name}.webhooks", tenant)
     for i, limit in enumerate(tenant.limits):
         where = f"tenants.{name}.limits[{i}]"
         if limit.max < 0:
@@ -117,3 +118,13 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
         if digest in seen:
             raise ConfigError(f"tenants.{name}.keys[{i}]", f"the same key is already used by {seen[digest]}")
         seen[digest] = f"{name}/{key.name}"
+
+
+def _check_webhooks(where: str, tenant: Tenant) -> None:
+    if len(tenant.webhooks) > webhooks.MAX_ENDPOINTS:
+        raise ConfigError(where, f"there may be at most {webhooks.MAX_ENDPOINTS}")
+    for i, webhook in enumerate(tenant.webhooks):
+        if fault := webhooks.fault(webhook):
+            raise ConfigError(f"{where}[{i}].{fault[0]}", fault[1])
+        if webhook.name in {w.name for w in tenant.webhooks[:i]}:
+            raise ConfigError(f"{where}[{i}].name", f"there is one called {webhook.name!r} already")

@@ -160,12 +160,50 @@ class DeadLetter(TypedDict):
     at: int
 
 
+class Attempt(TypedDict):
+    """One request to an endpoint."""
+
+    at: int
+    http_status: int
+    error: str
+    took_ms: int
+
+
+class Delivery(TypedDict):
+    """How far the delivery of an event to an endpoint is, after each change."""
+
+    tenant: str
+    event_id: str
+    endpoint: str
+    type: str
+    batch_id: str
+    created_at: int
+    status: str
+    attempts: list[Attempt]
+    tries: int
+    begun_at: int
+    due_at: int
+    position: int
+
+
 class Enquiry(TypedDict):
     """A question about a tenant's account."""
 
     tenant: str
     request_id: str
     reply_to: str
+
+
+class Event(TypedDict):
+    """Something that tenants are told by webhook."""
+
+    tenant: str
+    event_id: str
+    type: str
+    batch_id: str
+    created_at: int
+    repeat: bool
+    endpoint: str
 
 
 class Message(TypedDict):

@@ -22,6 +22,8 @@ DEAD_LETTERS: Final = "dead_letters"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
+EVENTS: Final = "events"
+DELIVERIES: Final = "deliveries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,10 @@ FIXED: Final = (
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
     # The latest word on each pool, for those who do not read the journal.
     Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
+    # Both keyed by tenant, so that who owns a partition of the first owns that of the second. An event that is four
+    # days old is told to nobody (streams/deliveries.py): what became of each is known for longer than that.
+    Topic(EVENTS, 4, ("Event",), 8 * DAY_MS),
+    Topic(DELIVERIES, 4, ("Delivery",), 9 * DAY_MS, cleanup="compact,delete"),
 )
 
 
