@@ -11,9 +11,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from schemas.webhooks import Webhook
-
 from schemas.limits import AT_CREATE, Limit
+from schemas.webhooks import Webhook
 
 Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]

@@ -24,6 +24,8 @@ SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
 EVENTS: Final = "events"
 DELIVERIES: Final = "deliveries"
+BATCHES: Final = "batches"
+LIMITS: Final = "limits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ FIXED: Final = (
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
+    # Rows of the lake from outside admission: written at least once, the same row under the same key.
+    Topic(BATCHES, 1, ("Batch",), 30 * DAY_MS),
+    Topic(LIMITS, 1, ("Limit",), -1),
     # The latest word on each pool, for those who do not read the journal.
     Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
     # Both keyed by tenant, so that who owns a partition of the first owns that of the second. An event that is four
