@@ -157,6 +157,8 @@ class DeadLetter(TypedDict):
     key: bytes | None
     value: bytes
     at: int
+    headers: dict[str, bytes]
+    truncated: bool
 
 
 class Message(TypedDict):
@@ -178,6 +180,9 @@ class Intake(TypedDict):
     lane: str
     timeout_ms: int
     correlation_id: str
+    created_at: int
+    max_age_ms: int
+    order_key: str
 
 
 class Policy(TypedDict):
@@ -186,6 +191,18 @@ class Policy(TypedDict):
     tenant: str
     version: str
     document: str
+
+
+class Replay(TypedDict):
+    """A dead letter whose original bytes were written to their topic again."""
+
+    tenant: str
+    source_topic: str
+    partition: int
+    offset: int
+    letter: int
+    by: str
+    at: int
 
 
 class Reply(TypedDict):
@@ -222,6 +239,7 @@ class Request(TypedDict):
     repeatable: bool
     correlation_id: str
     source: str
+    order_key: str
 
 
 class Response(TypedDict):
@@ -434,6 +452,8 @@ class Ledger(TypedDict):
     answers_next: int
     answers_bytes: int
     loads: list[Load]
+    queued_count: int
+    queued_bytes: int
 
 
 class Hold(TypedDict):
@@ -483,3 +503,6 @@ class Open(TypedDict):
     guarded: bool
     prefix: int
     place: int
+    order_key: str
+    behind: str
+    next: str

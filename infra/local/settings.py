@@ -105,6 +105,7 @@ class Settings:
             "HTTP signals of worker-2": http + 31,
             "KAFKA controller": self.port("KAFKA") + 50,
             "KAFKA inside": self.port("KAFKA") + 51,
+            "KAFKA users": self.port("KAFKA") + 52,
             "REGISTRY management": self.port("REGISTRY") + 60,
             "FLINK jobmanager": flink + 70,
             "FLINK blobs": flink + 71,

@@ -29,6 +29,8 @@ from tests.bench import (
     meter,
     million,
     prefix,
+    producers,
+    relay,
     validation,
     waves,
     worker,
@@ -49,6 +51,8 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "worker": worker.measure,
     "validation": validation.measure,
     "lines": lines.measure,
+    "producers": producers.measure,
+    "relay": relay.measure,
     "million": million.measure,
 }
 LIMIT_S: Final = 240.0

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from parts import Parts, await_
 from processes import Process, apply
 
-from ingest.intake import Arrival, identity
+from ingest.arrival import Arrival, identity
 from schemas import kafka as settings
 from schemas import registry, topics
 from schemas.wire import Codec
@@ -92,7 +92,7 @@ def test_avro_and_json_become_requests(
     first, second = sorted(journal.take("Request", 2), key=lambda r: str(r["tenant"]))
     assert (first["tenant"], first["request_id"], first["correlation_id"]) == ("acme", "device-1", "c1")
     (place,) = [m for m in places if m.topic() == "intake.globex"]
-    expected = identity(Arrival("intake.globex", place.partition(), place.offset(), None, None, ""))
+    expected = identity(Arrival("intake.globex", place.partition(), place.offset(), None, None))
     assert (second["tenant"], second["request_id"]) == ("globex", expected)
     assert json.loads(second["body"]) == {"messages": HELLO, "temperature": 0.0}
 
