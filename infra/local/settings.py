@@ -143,6 +143,7 @@ class Settings:
             "MILLRACE_SERVICE": service,
             "MILLRACE_HOME": str(self.home),
             "MILLRACE_KAFKA": self.kafka,
+            "MILLRACE_KAFKA_USERS": f"{self.host('KAFKA')}:{self.ports()['KAFKA users']}",
             "MILLRACE_REGISTRY": self.registry,
             "MILLRACE_S3": self.url("S3"),
             "MILLRACE_REDIS": f"redis://{self.host('REDIS')}:{self.port('REDIS')}/0",
