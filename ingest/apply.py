@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from ingest import configuration, topic_admin
+from ingest import configuration, kafka_users, topic_admin
 from ingest.documents import DocumentError
+from ingest.kafka_users import UserError
 from ingest.publication import TIMEOUT_S, Publication, PublicationError
 from schemas import config, registry, topics
 from schemas.addresses import Addresses
@@ -24,41 +26,49 @@ class NotApplied(Exception):
 def needed_topics(c: Configuration) -> list[topics.Topic]:
     """Topics that this configuration needs beside the fixed ones."""
     work = [topics.work(pool, lane) for pool in c.pools for lane in topics.LANES]
-    return [*topics.FIXED, *work, *(topics.intake(tenant) for tenant in c.tenants)]
+    own = [topic for tenant in c.tenants for topic in (topics.intake(tenant), topics.answers(tenant))]
+    return [*topics.FIXED, *work, *own]
 
 
-def publish(addresses: Addresses, codec: Codec, c: Configuration) -> str:
-    """Make topics, so that no record finds its topic missing, then publish; the version.
+def publish(addresses: Addresses, codec: Codec, c: Configuration, env: Mapping[str, str]) -> str:
+    """Publish a configuration; its version. Raises PublicationError, KafkaException, UserError.
 
-    Raises PublicationError, KafkaException.
+    (1) Make topics, so that no record finds its topic missing; (2) take away users that are gone; (3) publish; (4) make
+    users. So what is published names every user there may be, wherever this is broken off.
     """
+    passwords = kafka_users.passwords(c, env)
     topic_admin.create(addresses.kafka, needed_topics(c), TIMEOUT_S)
     document = config.document(c)
+    users = kafka_users.Users(addresses.kafka, TIMEOUT_S)
     with Publication(addresses.kafka, codec, "apply") as publication:
+        users.remove(kafka_users.former(publication.published) - set(passwords))
         publication.publish(document)
+        users.make(passwords)
     return document.version
 
 
 def table(c: Configuration) -> str:
     """What was applied, for a person."""
-    rows = [("tenant", "keys", "limits", "moderation", "store")]
-    rows += [(n, str(len(t.keys)), str(len(t.limits)), t.moderation or "-", t.store) for n, t in c.tenants.items()]
-    rows += [("", "", "", "", ""), ("model", "route", "price in/out", "", "")]
+    rows = [("tenant", "keys", "limits", "moderation", "store", "users of Kafka")]
+    for name, t in c.tenants.items():
+        users = " ".join(f"{name}.{user.name}" for user in t.kafka_users)
+        rows.append((name, str(len(t.keys)), str(len(t.limits)), t.moderation or "-", t.store, users))
+    rows += [("",) * 6, ("model", "route", "price in/out", "", "", "")]
     for name, model in c.models.items():
         route = " > ".join(model.route) or " | ".join(f"{s.model} {s.weight}" for s in model.split)
-        rows.append((name, route, f"{model.price.input}/{model.price.output}", "", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        rows.append((name, route, f"{model.price.input}/{model.price.output}", "", "", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def to(addresses: Addresses, c: Configuration) -> str:
+def to(addresses: Addresses, c: Configuration, env: Mapping[str, str]) -> str:
     """Publish a configuration to a running stack; its version. Raises NotApplied."""
     try:
         codec = registry.connect(addresses.registry)
         for tenant in c.tenants:
             registry.publish_intake(addresses.registry, tenant)
-        return publish(addresses, codec, c)
-    except (PublicationError, KafkaException) as error:
+        return publish(addresses, codec, c, env)
+    except (PublicationError, KafkaException, UserError) as error:
         raise NotApplied(str(error)) from None
     except Exception as error:  # the registry client raises its own, requests' and httpx's errors
         raise NotApplied(f"the schema registry at {addresses.registry} failed: {error}") from None
@@ -75,7 +85,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        version = to(Addresses.of(os.environ), c)
+        version = to(Addresses.of(os.environ), c, os.environ)
     except NotApplied as error:
         print(f"not applied: {error}", file=sys.stderr)
         return 1

@@ -243,6 +243,7 @@ def _request(run: BatchRun, number: int, request_id: str, custom_id: str, body: 
         repeatable=False,
         correlation_id="",
         source="batch",
+        order_key="",
     )
 
 

@@ -188,6 +188,8 @@ class DeadLetter(TypedDict):
     key: bytes | None
     value: bytes
     at: int
+    headers: dict[str, bytes]
+    truncated: bool
 
 
 class Attempt(TypedDict):
@@ -255,6 +257,9 @@ class Intake(TypedDict):
     lane: str
     timeout_ms: int
     correlation_id: str
+    created_at: int
+    max_age_ms: int
+    order_key: str
 
 
 class Limit(TypedDict):
@@ -277,6 +282,18 @@ class Policy(TypedDict):
     tenant: str
     version: str
     document: str
+
+
+class Replay(TypedDict):
+    """A dead letter whose original bytes were written to their topic again."""
+
+    tenant: str
+    source_topic: str
+    partition: int
+    offset: int
+    letter: int
+    by: str
+    at: int
 
 
 class Reply(TypedDict):
@@ -313,6 +330,7 @@ class Request(TypedDict):
     repeatable: bool
     correlation_id: str
     source: str
+    order_key: str
 
 
 class Response(TypedDict):
@@ -529,6 +547,8 @@ class Ledger(TypedDict):
     answers_next: int
     answers_bytes: int
     loads: list[Load]
+    queued_count: int
+    queued_bytes: int
 
 
 class Hold(TypedDict):
@@ -579,3 +599,6 @@ class Open(TypedDict):
     prefix: int
     place: int
     user: str
+    order_key: str
+    behind: str
+    next: str

@@ -13,12 +13,15 @@ JOURNAL: Final = "journal"
 CONFIG: Final = "config"
 CONTROL: Final = "control"
 RESPONSES: Final = "responses"
+# What the name of a topic of one tenant's answers begins with.
+ANSWERS: Final = "responses."
 USAGE: Final = "usage"
 AUDIT: Final = "audit"
 WASTE: Final = "waste"
 BATCH_RESULTS: Final = "batch_results"
 BATCH_COMMANDS: Final = "batch_commands"
 DEAD_LETTERS: Final = "dead_letters"
+REPLAYS: Final = "replays"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
@@ -67,6 +70,7 @@ FIXED: Final = (
     Topic(BATCH_RESULTS, 4, ("BatchResult",), 8 * DAY_MS),
     Topic(BATCH_COMMANDS, 1, ("BatchCommand",), 8 * DAY_MS),
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
+    Topic(REPLAYS, 1, ("Replay",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
     # Rows of the lake from outside admission: written at least once, the same row under the same key.
@@ -94,6 +98,11 @@ def replies(gateway: str) -> Topic:
 def intake(tenant: str) -> Topic:
     """Where a tenant's own producers write."""
     return Topic(f"intake.{tenant}", 2, ("Intake",), 7 * DAY_MS)
+
+
+def answers(tenant: str) -> Topic:
+    """Where a tenant's own producers are answered, if its configuration says `answers: topic`."""
+    return Topic(f"{ANSWERS}{tenant}", 2, ("Response",), 7 * DAY_MS)
 
 
 def subjects() -> dict[str, str]:

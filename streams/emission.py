@@ -107,8 +107,14 @@ def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: s
     out.append(Emit(topics.RESPONSES, tenant, "Response", response(tenant, o, v, now_ms, stored)))
     if o["batch_id"]:
         out.append(Emit(topics.BATCH_RESULTS, o["batch_id"], "BatchResult", batch_result(tenant, o, v, bill)))
-    reply = reply_record(tenant, key, v)
-    out += [Emit(topic, key, "Reply", reply) for topic in o["reply_to"]]
+    for topic in o["reply_to"]:
+        if topic.startswith(topics.ANSWERS):
+            # Its reader is the one who asked: he gets the answer itself, whatever the lake may keep of it.
+            answer = response(tenant, o, v, now_ms, v.body.decode("utf-8", "replace"))
+            # By its order key, so that the answers of one device stay in order.
+            out.append(Emit(topic, o["order_key"] or key, "Response", answer))
+        else:
+            out.append(Emit(topic, key, "Reply", reply_record(tenant, key, v)))
     return out
 
 

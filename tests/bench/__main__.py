@@ -30,6 +30,8 @@ from tests.bench import (
     million,
     neighbours,
     prefix,
+    producers,
+    relay,
     validation,
     waves,
     worker,
@@ -50,6 +52,8 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "worker": worker.measure,
     "validation": validation.measure,
     "lines": lines.measure,
+    "producers": producers.measure,
+    "relay": relay.measure,
     "million": million.measure,
     "neighbours": neighbours.measure,
 }

@@ -55,6 +55,8 @@ DOCUMENT: dict[str, Any] = {
         "guarded": tenant("guarded", guard={"pool": "judge", "message": "Judged."}),
         "prepaid": tenant("prepaid", prepaid=True),
         **{name: tenant(name, limits=CARRIED_LIMITS) for name in (*CARRIERS, *UPGRADED)},
+        "maker": tenant("maker", kafka_users=[{"name": "sensors", "password": "correct-horse"}], answers="topic"),
+        "rival": tenant("rival", kafka_users=[{"name": "sensors", "password": "battery-staple"}], answers="topic"),
         "ops": tenant("ops") | {"keys": [{"name": "root", "key": "mr-ops", "roles": ["admin"]}]},
     },
     "pools": {
