@@ -26,6 +26,8 @@ LONGEST_WAIT_S: Final = 5.0
 ATTEMPTS: Final = 5
 
 T = TypeVar("T")
+# Told of a batch that has ended, before it is let go; must have happened when it returns.
+Tell = Callable[[Document], None]
 
 
 class Stopped(Exception):
@@ -54,14 +56,14 @@ def persist(what: str, call: Callable[[], T], stop: threading.Event) -> T:
     raise Stopped(what)
 
 
-def claim(storage: Storage, tenant: str, batch_id: str) -> Saved | None:
-    """Take a batch over; None if it has ended (then its mark is removed). Raises Missing, StorageError."""
+def claim(storage: Storage, tenant: str, batch_id: str, tell: Tell) -> Saved | None:
+    """Take a batch over; None if it has ended (then it is let go). Raises Missing, StorageError, and as `tell` does."""
     place = places.batch(tenant, batch_id)
     for _ in range(ATTEMPTS):
         stored = storage.get(place)
         document = batch_document.decode(stored.body)
         if document.terminal:
-            clean(storage, document)
+            clean(storage, document, tell)
             return None
         mine = batch_document.claimed(document)
         try:
@@ -125,8 +127,12 @@ def _resumed(storage: Storage, document: Document, call: Callable[[Assembly], T]
     return call(Assembly(storage, replace(document, private=replace(document.private, assembly=""))))
 
 
-def clean(storage: Storage, document: Document) -> None:
-    """Remove what an ended batch does not need any more: its parts, then the mark. Raises StorageError."""
+def clean(storage: Storage, document: Document, tell: Tell) -> None:
+    """Tell of an ended batch, then remove what it does not need any more: its parts, then the mark.
+
+    Whoever is killed in between tells again: the mark is still there. Raises StorageError, and what `tell` raises.
+    """
     batch_id = document.batch.id
+    tell(document)
     assembly.clean(storage, document)
     storage.delete([places.open_batch(document.private.tenant, batch_id)])

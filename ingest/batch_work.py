@@ -12,6 +12,7 @@ from typing import Any, Final
 from ingest import batch_gather, batch_jobs, inspection
 from ingest.assembly import Assembled
 from ingest.batch_document import Document
+from ingest.batch_jobs import Tell
 from ingest.batch_line import Fault
 from ingest.batch_models import Models
 from ingest.batch_retry import NotInInput
@@ -35,11 +36,13 @@ class Work:
         storage: Storage,
         executor: Executor,
         models: Callable[[], Models | None],
+        tell: Tell,
         stop: threading.Event,
     ) -> None:
         self._storage = storage
         self._executor = executor
         self._models = models
+        self._tell = tell
         self._stop = stop
 
     def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
@@ -66,7 +69,7 @@ class Work:
         if run.ready_to_assemble:
             return partial(batch_jobs.assemble, self._storage, run.document)
         if step == "leave" and not run.dirty:
-            return partial(batch_jobs.clean, self._storage, run.document)
+            return partial(batch_jobs.clean, self._storage, run.document, self._tell)
         return None
 
     def _validate(self, document: Document, models: Models) -> Verdict:

@@ -23,6 +23,7 @@ from ingest.batch_feed import Feed
 from ingest.batch_jobs import Stopped
 from ingest.batch_models import Models
 from ingest.batch_rounds import Rounds
+from ingest.batch_rows import Rows
 from ingest.batch_run import BatchRun
 from ingest.batch_watch import Watch
 from ingest.batch_work import Work
@@ -81,8 +82,9 @@ class Batcher:
         self._circuits = Circuits(addresses.kafka, addresses.service, codec)
         self._watch = Watch(storage, savers, addresses.service, self._feed, self._models, self._circuits)
         self._rounds = Rounds(storage, savers, self._results, self._abandon)
-        self._claims = Claims(storage, savers, self._ours, stop)
-        self._work = Work(storage, workers, self._models, self._abandon)
+        rows = Rows(self._producer, codec)
+        self._claims = Claims(storage, savers, self._ours, rows.write, stop)
+        self._work = Work(storage, workers, self._models, rows.write, self._abandon)
         self._sweeper = Sweeper(storage, workers)
         self._runs: dict[str, BatchRun] = {}
         self._partitions: set[int] = set()

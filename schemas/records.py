@@ -18,6 +18,36 @@ class Audit(TypedDict):
     at: int
 
 
+class Batch(TypedDict):
+    """A batch at its end."""
+
+    batch_id: str
+    tenant: str
+    key_id: str
+    endpoint: str
+    model: str
+    status: str
+    window_s: int
+    lines: int
+    completed_lines: int
+    failed_lines: int
+    expired_lines: int
+    cancelled_lines: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    input_file_id: str
+    output_file_id: str
+    error_file_id: str
+    error_code: str
+    retry_of: str
+    created_at: int
+    started_at: int
+    deadline_at: int
+    ended_at: int
+
+
 class BatchCommand(TypedDict):
     """Something to do about a batch."""
 
@@ -180,6 +210,20 @@ class Intake(TypedDict):
     correlation_id: str
 
 
+class Limit(TypedDict):
+    """One limit of a tenant, as published."""
+
+    tenant: str
+    version: str
+    limit_id: str
+    counts: str
+    per: str
+    model: str
+    key_id: str
+    most: int
+    at: int
+
+
 class Policy(TypedDict):
     """Everything admission needs to decide for one tenant, self-contained."""
 
@@ -309,6 +353,10 @@ class Usage(TypedDict):
     policy_version: str
     route_step: int
     cohort: str
+    shared_input_tokens: int
+    shared_output_tokens: int
+    list_micros: int
+    user: str
 
 
 class Waste(TypedDict):
@@ -483,3 +531,4 @@ class Open(TypedDict):
     guarded: bool
     prefix: int
     place: int
+    user: str

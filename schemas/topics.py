@@ -22,6 +22,8 @@ DEAD_LETTERS: Final = "dead_letters"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
+BATCHES: Final = "batches"
+LIMITS: Final = "limits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ FIXED: Final = (
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
+    # Rows of the lake from outside admission: written at least once, the same row under the same key.
+    Topic(BATCHES, 1, ("Batch",), 30 * DAY_MS),
+    Topic(LIMITS, 1, ("Limit",), -1),
     # The latest word on each pool, for those who do not read the journal.
     Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
 )

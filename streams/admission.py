@@ -14,7 +14,7 @@ from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Req
 from streams import closing, emission, entry, guarding, ledger, quota
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, send, send_on, sent_at
-from streams.emission import Bill, Emit, control, ended
+from streams.emission import Emit, control, ended
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
 from streams.state import Tenant
@@ -74,8 +74,7 @@ def on_request(tenant: Tenant, r: Request, now_ms: int, emits: Emits) -> None:
     emits += decision.audits
     o = decision.request
     if decision.verdict is not None:
-        cost = quota.cost_of(o, quota.tokens_of(decision.hit), "hit") if decision.hit else 0
-        bill = Bill(cost_micros=cost, price=quota.price_of(o))
+        bill = closing.shared_bill(o, quota.tokens_of(decision.hit), "hit") if decision.hit else None
         closing.close(tenant, o, decision.verdict, now_ms, emits, bill)
     elif decision.leader is not None:
         closing.follow(tenant, o, decision.leader)

@@ -47,6 +47,10 @@ class Bill(NamedTuple):
     debt_tokens: int = 0
     cost_micros: int = 0
     price: Price = Price()
+    # What the cost would be at the full price; and the tokens of an answer that was shared, which nobody ran again.
+    list_micros: int = 0
+    shared_input_tokens: int = 0
+    shared_output_tokens: int = 0
 
 
 EXACTLY_ONCE: Final = frozenset(
@@ -200,6 +204,10 @@ def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str
         "policy_version": o["policy_version"],
         "route_step": o["step"] if a else 0,
         "cohort": o["cohort"],
+        "shared_input_tokens": bill.shared_input_tokens,
+        "shared_output_tokens": bill.shared_output_tokens,
+        "list_micros": bill.list_micros,
+        "user": o["user"],
     }
 
 

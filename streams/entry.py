@@ -10,7 +10,7 @@ import orjson
 from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
-from streams import closing, judging, quota
+from streams import closing, judging, quota, subject
 from streams.affinity import prefix_of
 from streams.body import BodyError
 from streams.emission import Emit, Verdict, audit, refusal
@@ -49,6 +49,7 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     o["policy_version"] = policy.version
     try:
         body = bodies.parse(r["body"])
+        o["user"] = subject.of_body(tenant.name, body)
         if o["endpoint"] == MODERATIONS:
             judging.check(o, body)
             return judged(tenant, o, policy, now_ms)

@@ -60,7 +60,7 @@ def test_partitions_are_projected_on_the_folders_that_the_job_writes(plan, table
     settings = planned["parameters"]
     assert settings["projection.enabled"] == "true"
     assert (settings["projection.dt.type"], settings["projection.dt.format"]) == ("date", "yyyy-MM-dd")
-    assert (settings["projection.hour.range"], settings["projection.hour.digits"]) == ("0,23", "2")
+    assert (settings["projection.hour.range"], settings["projection.hour.digits"]) == ("0,25", "2")
     folder = settings["storage.location.template"].replace("${dt}", "2026-11-02").replace("${hour}", "09")
     assert folder == f"s3://acme-millrace/{table.name}/dt=2026-11-02/hour=09"
 

@@ -20,7 +20,7 @@ PURE = {
     "streams.moderation",
     "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress",
     "streams.responses", "streams.stage",
-    "streams.state", "streams.steering", "streams.tally", "streams.windows",
+    "streams.state", "streams.steering", "streams.subject", "streams.tally", "streams.windows",
 }  # fmt: skip
 
 

@@ -47,7 +47,8 @@ resource "aws_glue_catalog_table" "this" {
   description   = local.schemas[each.key].doc
   table_type    = "EXTERNAL_TABLE"
 
-  # Partitions are computed from the query, so nothing has to announce a new hour.
+  # Partitions are computed from the query, so nothing has to announce a new hour. Rows that come after their hour was
+  # closed are in hour 24 of their day, those whose time cannot be believed in hour 25: who asks for a day has them too.
   parameters = {
     "EXTERNAL"                  = "TRUE"
     "classification"            = "parquet"
@@ -56,7 +57,7 @@ resource "aws_glue_catalog_table" "this" {
     "projection.dt.format"      = "yyyy-MM-dd"
     "projection.dt.range"       = "${var.first_day},NOW"
     "projection.hour.type"      = "integer"
-    "projection.hour.range"     = "0,23"
+    "projection.hour.range"     = "0,25"
     "projection.hour.digits"    = "2"
     "storage.location.template" = "s3://${var.bucket}/${each.key}/dt=$${dt}/hour=$${hour}"
   }
@@ -70,7 +71,7 @@ resource "aws_glue_catalog_table" "this" {
   partition_keys {
     name    = "hour"
     type    = "int"
-    comment = "Hour (UTC) of ${var.tables[each.key].time}."
+    comment = "Hour (UTC) of ${var.tables[each.key].time}; 24 for rows that came late, 25 for those with an impossible time."
   }
 
   storage_descriptor {
