@@ -19,6 +19,10 @@ from schemas.config import Configuration
 from schemas.wire import Codec
 
 
+class NotApplied(Exception):
+    """A configuration that is in order, but is not live; the message says why."""
+
+
 def needed_topics(c: Configuration) -> list[topics.Topic]:
     """Topics that this configuration needs beside the fixed ones."""
     work = [topics.work(pool, lane) for pool in c.pools for lane in topics.LANES]
@@ -43,7 +47,8 @@ def publish(addresses: Addresses, codec: Codec, c: Configuration, env: Mapping[s
     return document.version
 
 
-def _table(c: Configuration) -> str:
+def table(c: Configuration) -> str:
+    """What was applied, for a person."""
     rows = [("tenant", "keys", "limits", "moderation", "store", "users of Kafka")]
     for name, t in c.tenants.items():
         users = " ".join(f"{name}.{user.name}" for user in t.kafka_users)
@@ -56,6 +61,19 @@ def _table(c: Configuration) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+def to(addresses: Addresses, c: Configuration) -> str:
+    """Publish a configuration to a running stack; its version. Raises NotApplied."""
+    try:
+        codec = registry.connect(addresses.registry)
+        for tenant in c.tenants:
+            registry.publish_intake(addresses.registry, tenant)
+        return publish(addresses, codec, c, os.environ)
+    except (PublicationError, KafkaException, UserError) as error:
+        raise NotApplied(str(error)) from None
+    except Exception as error:  # the registry client raises its own, requests' and httpx's errors
+        raise NotApplied(f"the schema registry at {addresses.registry} failed: {error}") from None
+
+
 def main() -> int:
     """Entry point; the exit status."""
     if len(sys.argv) != 2:
@@ -66,19 +84,12 @@ def main() -> int:
     except DocumentError as error:
         print(error, file=sys.stderr)
         return 1
-    addresses = Addresses.of(os.environ)
     try:
-        codec = registry.connect(addresses.registry)
-        for tenant in c.tenants:
-            registry.publish_intake(addresses.registry, tenant)
-        version = publish(addresses, codec, c, os.environ)
-    except (PublicationError, KafkaException, UserError) as error:
+        version = to(Addresses.of(os.environ), c)
+    except NotApplied as error:
         print(f"not applied: {error}", file=sys.stderr)
         return 1
-    except Exception as error:  # the registry client raises its own, requests' and httpx's errors
-        print(f"not applied: the schema registry at {addresses.registry} failed: {error}", file=sys.stderr)
-        return 1
-    print(f"{_table(c)}\n\napplied configuration {version}")
+    print(f"{table(c)}\n\napplied configuration {version}")
     return 0
 
 

@@ -9,15 +9,16 @@ import hashlib
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from schemas.limits import AT_CREATE, Limit
 from schemas.model_config import Canary as Canary
 from schemas.model_config import Mirror as Mirror
 from schemas.model_config import Model as Model
 from schemas.model_config import Price as Price
 from schemas.model_config import Share as Share
+from schemas.webhooks import Webhook
 
-On = Literal["requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros", "concurrency"]
-Per = Literal["second", "minute", "hour", "day", "month"]
 Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
@@ -37,21 +38,6 @@ class ConfigError(ValueError):
         super().__init__(f"{where}: {what}")
         self.where = where
         self.what = what
-
-
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `max` of `on` per window; for concurrency there is no window. `key` and `model` narrow it."""
-
-    on: On
-    max: int
-    per: Per | None = None
-    model: str = ""
-    key: str = ""
-
-    @property
-    def id(self) -> str:
-        """Stable across versions of a policy, so that counters survive an unrelated change."""
-        return f"{self.on}/{self.per or 'now'}/{self.model}/{self.key}"
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +90,7 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_uris: tuple[str, ...] = ()
     answers: Answers = "none"
     kafka_users: tuple[KafkaUser, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -214,7 +201,7 @@ def document(c: Configuration) -> ConfigDocument:
     hashes = {name: rules_hash(rules) for name, rules in c.rule_sets.items()}
     sets = {hashes[name]: rules for name, rules in c.rule_sets.items() if rules}
     settings = {
-        name: msgspec.structs.replace(
+        name: replace(
             tenant,
             keys=(),
             moderation=hashes.get(tenant.moderation, ""),
@@ -236,18 +223,18 @@ def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
     t = d.settings[tenant]
     rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
     own = (t.guard, t.prepaid, t.cache)
-    return PolicyDocument(d.version, tenant, t.limits, t.store, rules, t.moderation, *everywhere, *own)
+    limits = tuple(limit for limit in t.limits if limit.on not in AT_CREATE)
+    return PolicyDocument(d.version, tenant, limits, t.store, rules, t.moderation, *everywhere, *own)
 
 
 def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:
     """The document with the canary share of a split model at weight 0, under a version of its own."""
     m = d.models[model]
     assert m.canary is not None, "only a model with a canary is rolled back"
-    split = tuple(msgspec.structs.replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
-    canary = msgspec.structs.replace(m.canary, rolled_back=why)
-    changed = {**d.models, model: msgspec.structs.replace(m, split=split, canary=canary)}
+    split = tuple(replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
+    changed = {**d.models, model: replace(m, split=split, canary=replace(m.canary, rolled_back=why))}
     digest = hashlib.sha256(f"{d.version}\n{model}\n{why}".encode()).hexdigest()[:12]
-    return msgspec.structs.replace(d, version=digest, models=changed)
+    return replace(d, version=digest, models=changed)
 
 
 def encode(doc: ConfigDocument | PolicyDocument) -> str:

@@ -25,6 +25,10 @@ REPLAYS: Final = "replays"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
+EVENTS: Final = "events"
+DELIVERIES: Final = "deliveries"
+BATCHES: Final = "batches"
+LIMITS: Final = "limits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,9 @@ class Topic:
 
 # One record holds at most one request or answer; 8 MiB is far above any prompt a model here accepts.
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
-JOURNAL_RECORDS: Final = ("Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Circuit", "Tick")
+JOURNAL_RECORDS: Final = (
+    "Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Enquiry", "Circuit", "Tick",
+)  # fmt: skip
 
 FIXED: Final = (
     # Journal outlives the longest batch window (7 days), so that a replay can always decide again.
@@ -67,8 +73,15 @@ FIXED: Final = (
     Topic(REPLAYS, 1, ("Replay",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
+    # Rows of the lake from outside admission: written at least once, the same row under the same key.
+    Topic(BATCHES, 1, ("Batch",), 30 * DAY_MS),
+    Topic(LIMITS, 1, ("Limit",), -1),
     # The latest word on each pool, for those who do not read the journal.
     Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
+    # Both keyed by tenant, so that who owns a partition of the first owns that of the second. An event that is four
+    # days old is told to nobody (streams/deliveries.py): what became of each is known for longer than that.
+    Topic(EVENTS, 4, ("Event",), 8 * DAY_MS),
+    Topic(DELIVERIES, 4, ("Delivery",), 9 * DAY_MS, cleanup="compact,delete"),
 )
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from schemas import topics
-from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Request, Started
-from streams import closing, emission, entry, guarding, ledger, quota, sequence
+from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Open, Request, Started
+from streams import account, closing, emission, entry, guarding, ledger, quota, sequence
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, send, send_on, sent_at
-from streams.emission import Bill, Emit, control, ended
+from streams.emission import Emit, control, ended
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
 from streams.sequence import TURNS_AT_ONCE
@@ -49,6 +49,8 @@ def decide(tenant: Tenant, kind: str, record: Any, now_ms: int, emits: Emits) ->
         on_cancellation(tenant, cast(Cancellation, record), now_ms, emits)
     elif kind == "Credit":
         on_credit(tenant, cast(Credit, record), now_ms, emits)
+    elif kind == "Enquiry":
+        emits.append(account.told(tenant, cast(Enquiry, record)))
     elif kind == "Circuit":
         on_circuit(tenant, cast(Circuit, record), now_ms)
     elif kind == "Policy":
@@ -98,8 +100,7 @@ def admit(tenant: Tenant, r: Request, now_ms: int, emits: Emits, queued: Open | 
     elif r["order_key"]:
         sequence.begin(tenant, o, r["order_key"])
     if decision.verdict is not None:
-        cost = quota.cost_of(o, quota.tokens_of(decision.hit), "hit") if decision.hit else 0
-        bill = Bill(cost_micros=cost, price=quota.price_of(o))
+        bill = closing.shared_bill(o, quota.tokens_of(decision.hit), "hit") if decision.hit else None
         closing.close(tenant, o, decision.verdict, now_ms, emits, bill)
     elif decision.leader is not None:
         closing.follow(tenant, o, decision.leader)
@@ -284,7 +285,7 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
         o["phase"], o["leader"] = "running", ""
         closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
-    elif isinstance(verdict, Wait) and o["lane"] == "batch":
+    elif isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         defer(tenant, o, next_look(verdict, now_ms), now_ms)
     else:
         closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)

@@ -109,8 +109,8 @@ def end_with_followers(
         f = tenant.open(request_id)
         if f is not None and f["phase"] == "following":
             f["phase"], f["leader"] = "ending", ""
-            cost = quota.cost_of(f, spent, "follower") if v.status != "refused" else 0
-            close(tenant, f, shown, now_ms, emits, Bill(cost_micros=cost, price=quota.price_of(f)))
+            bill = shared_bill(f, spent, "follower") if v.status != "refused" else None
+            close(tenant, f, shown, now_ms, emits, bill)
 
 
 def keep_answer(tenant: Tenant, o: Open, c: Completion, now_ms: int) -> None:
@@ -163,7 +163,21 @@ def bill_of(o: Open, c: Completion) -> Bill:
     """What a completion costs its request, in the engine's own counts."""
     used_in, used_out = c["input_tokens"], c["output_tokens"]
     debt = max(0, used_in - o["input_bound"]) + max(0, used_out - o["output_bound"])
-    return Bill(used_in, used_out, debt, quota.cost_of(o, quota.tokens_of(c), "miss"), quota.price_of(o))
+    price, tokens = quota.price_of(o), quota.tokens_of(c)
+    return Bill(used_in, used_out, debt, quota.cost_of(o, tokens, "miss"), price, ledger.cost_micros(price, tokens))
+
+
+def shared_bill(o: Open, tokens: Tokens, cache: str) -> Bill:
+    """What a request pays that was given an answer which took `tokens`; `cache` is hit or follower."""
+    price = quota.price_of(o)
+    full = ledger.cost_micros(price, tokens)
+    return Bill(
+        cost_micros=quota.cost_of(o, tokens, cache),
+        price=price,
+        list_micros=full,
+        shared_input_tokens=tokens.input,
+        shared_output_tokens=tokens.output,
+    )
 
 
 # leaders and followers

@@ -2,12 +2,15 @@
 
 locals {
   schemas = {
-    usage     = "usage"
-    responses = "response"
-    audit     = "audit"
-    waste     = "waste"
-    credits   = "credit"
-    shadows   = "shadow"
+    usage        = "usage"
+    responses    = "response"
+    audit        = "audit"
+    waste        = "waste"
+    credits      = "credit"
+    shadows      = "shadow"
+    dead_letters = "dead_letter"
+    batches      = "batch"
+    limits       = "limit"
   }
 
   glue_types = {
@@ -34,7 +37,8 @@ locals {
     for table, schema in local.schemas : table => [
       for field in jsondecode(file("${path.module}/../../schemas/avro/${schema}.avsc")).fields : {
         name    = field.name
-        type    = local.glue_types[try(field.type.logicalType, field.type)]
+        # A field that may be null is a list of null and its type.
+        type    = local.glue_types[try(field.type.logicalType, try(field.type[1], field.type))]
         comment = substr(try(field.doc, ""), 0, 255)
       }
     ]

@@ -28,6 +28,7 @@ from tests.bench import (
     log,
     meter,
     million,
+    neighbours,
     prefix,
     producers,
     relay,
@@ -54,6 +55,7 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "producers": producers.measure,
     "relay": relay.measure,
     "million": million.measure,
+    "neighbours": neighbours.measure,
 }
 LIMIT_S: Final = 240.0
 LIMITS_S: Final = {
@@ -62,6 +64,7 @@ LIMITS_S: Final = {
     "waves": waves.LIMIT_S,
     "worker": worker.LIMIT_S,
     "million": million.limit_s(),
+    "neighbours": neighbours.limit_s(),
 }
 # What the system itself uses at rest; with more than this the figures are not of a quiet machine, and say so.
 QUIET_CORES: Final = 0.2

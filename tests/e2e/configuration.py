@@ -15,6 +15,8 @@ CARRIERS = ("carried-0", "carried-1", "carried-2", "carried-3")
 UPGRADED = ("upgraded-0", "upgraded-1")
 # Tokens that a tenant whose batches are cancelled may spend in a month.
 PATIENCE = 10_000_000
+# What a tenant on the command line reads from and writes to.
+CLI_BUCKET = "e2e-cli"
 KEY_ENV = "E2E_UPSTREAM_KEY"
 
 
@@ -40,7 +42,10 @@ DOCUMENT: dict[str, Any] = {
         "watcher": tenant("watcher") | {"keys": [{"name": "k", "key": "mr-watcher", "roles": ["analyst"]}]},
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
+        "many": tenant("many"),
+        "few": tenant("few"),
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),

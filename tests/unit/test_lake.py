@@ -118,13 +118,20 @@ def test_terraform_declares_the_same_tables_and_knows_their_types():
         name: dict(re.findall(r"^    (\S+)\s+= \"(\w+)\"$", _block(text, name), re.M))
         for name in ("schemas", "glue_types")
     }
-    assert blocks["schemas"] == {table.name: table.schema.lower() for table in lake.TABLES}
+    assert blocks["schemas"] == {table.name: _file(table.schema) for table in lake.TABLES}
     used = {
-        field["type"]["logicalType"] if isinstance(field["type"], dict) else field["type"]
+        kind["logicalType"] if isinstance(kind, dict) else kind
         for table in lake.TABLES
         for field in catalogue.raw(table.schema)["fields"]
+        for kind in (field["type"] if isinstance(field["type"], list) else [field["type"]])
+        if kind != "null"
     }
     assert used <= set(blocks["glue_types"])
+
+
+def _file(schema):
+    """DeadLetter is in dead_letter.avsc."""
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", schema).lower()
 
 
 def _block(text, name):
