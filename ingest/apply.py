@@ -61,13 +61,13 @@ def table(c: Configuration) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def to(addresses: Addresses, c: Configuration, env: Mapping[str, str]) -> str:
+def to(addresses: Addresses, c: Configuration) -> str:
     """Publish a configuration to a running stack; its version. Raises NotApplied."""
     try:
         codec = registry.connect(addresses.registry)
         for tenant in c.tenants:
             registry.publish_intake(addresses.registry, tenant)
-        return publish(addresses, codec, c, env)
+        return publish(addresses, codec, c, os.environ)
     except (PublicationError, KafkaException, UserError) as error:
         raise NotApplied(str(error)) from None
     except Exception as error:  # the registry client raises its own, requests' and httpx's errors
@@ -85,7 +85,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        version = to(Addresses.of(os.environ), c, os.environ)
+        version = to(Addresses.of(os.environ), c)
     except NotApplied as error:
         print(f"not applied: {error}", file=sys.stderr)
         return 1

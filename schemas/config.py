@@ -88,9 +88,9 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     store: Store = "full"
     batch_uris: tuple[str, ...] = ()
-    webhooks: tuple[Webhook, ...] = ()
     answers: Answers = "none"
     kafka_users: tuple[KafkaUser, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

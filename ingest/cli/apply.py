@@ -34,7 +34,7 @@ def apply(
         raise Fault(str(error), code="invalid_configuration") from None
     addresses = stack.addresses(os.environ)
     try:
-        version = applying.to(addresses, read, os.environ)
+        version = applying.to(addresses, read)
     except applying.NotApplied as error:
         raise Fault(f"not applied: {error}", code="not_applied") from None
     answer = {
