@@ -84,6 +84,14 @@ OURS: Final = (
         for name in WORKERS
     ),
     Service("live", _module("streams.live")),
+    Service(
+        "compactor",
+        _module("streams.compactor"),
+        ("HTTP signals of compactor",),
+        environment=_signals("compactor"),
+        # A partition that is being written is given up: the next one begins it anew.
+        stop_s=5,
+    ),
     # Brings the Flink jobs back after a JobManager died: a lone JobManager remembers nothing.
     Service("jobs", _module("infra.local.jobs"), prepare=flink.fresh("flink-client")),
 )

@@ -103,6 +103,7 @@ class Settings:
             **{name: self.port(name) for name in NAMES},
             "HTTP signals of worker-1": http + 30,
             "HTTP signals of worker-2": http + 31,
+            "HTTP signals of compactor": http + 34,
             "KAFKA controller": self.port("KAFKA") + 50,
             "KAFKA inside": self.port("KAFKA") + 51,
             "KAFKA users": self.port("KAFKA") + 52,

@@ -16,10 +16,10 @@ ENGINES = {
 PURE = {
     "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
     "streams.credentials", "streams.detectors", "streams.emission", "streams.entry", "streams.folding",
-    "streams.guard", "streams.judging", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory",
-    "streams.deliveries", "streams.delivery_queue", "streams.moderation", "streams.webhook_signing",
+    "streams.deliveries", "streams.delivery_queue", "streams.guard", "streams.judging", "streams.lake", "streams.ledger",
+    "streams.lookalikes", "streams.manifest", "streams.memory", "streams.moderation", "streams.partition",
     "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress",
-    "streams.responses", "streams.stage",
+    "streams.responses", "streams.stage", "streams.webhook_signing",
     "streams.state", "streams.steering", "streams.subject", "streams.tally", "streams.windows",
 }  # fmt: skip
 
