@@ -1,14 +1,19 @@
-"""Publishes a folder of configuration: `python -m ingest.apply DIR`. It replaces what was published before."""
+"""Publishes a folder of configuration: `python -m ingest.apply DIR`. It replaces what was published before.
+
+Everything is checked before anything is published, the connectors by Kafka Connect itself.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from ingest import configuration, topic_admin
+from ingest import configuration, connectors, topic_admin
+from ingest.connectors import Connect, ConnectError
 from ingest.documents import DocumentError
 from ingest.publication import TIMEOUT_S, Publication, PublicationError
 from schemas import config, registry, topics
@@ -46,22 +51,50 @@ def _table(c: Configuration) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+class FaultsError(Exception):
+    """Lines of `file: what`."""
+
+
+def check(connect: Connect, folder: Path, wanted: Mapping[str, connectors.Config]) -> None:
+    """Raises FaultsError with every fault in the files of connectors, ConnectError where Connect cannot be asked."""
+    if wanted and not connect.running():
+        count = f"{len(wanted)} connector{'s' if len(wanted) > 1 else ''}"
+        raise ConnectError(
+            f"{folder / connectors.FOLDER} has {count}, but Kafka Connect does not run: `make up CONNECT=1`"
+        )
+    faults = [
+        str(DocumentError((str(folder / connectors.FOLDER / f"{name}.json"), 0), fault))
+        for name, config in wanted.items()
+        for fault in connect.faults(config)
+    ]
+    if faults:
+        raise FaultsError("\n".join(faults))
+
+
 def main() -> int:
     """Entry point; the exit status."""
     if len(sys.argv) != 2:
         print("usage: python -m ingest.apply DIR", file=sys.stderr)
         return 2
+    folder = Path(sys.argv[1])
+    addresses = Addresses.of(os.environ)
+    connect = Connect(addresses.connect)
     try:
-        c = configuration.read(Path(sys.argv[1]))
-    except DocumentError as error:
+        c = configuration.read(folder)
+        wanted = connectors.read(folder, c.tenants)
+        check(connect, folder, wanted)
+    except (DocumentError, FaultsError) as error:
         print(error, file=sys.stderr)
         return 1
-    addresses = Addresses.of(os.environ)
+    except ConnectError as error:
+        print(f"not applied: {error}", file=sys.stderr)
+        return 1
     try:
         codec = registry.connect(addresses.registry)
         for tenant in c.tenants:
             registry.publish_intake(addresses.registry, tenant)
         version = publish(addresses, codec, c)
+        topic_admin.create(addresses.kafka, connectors.needed_topics(wanted.values()), TIMEOUT_S)
     except (PublicationError, KafkaException) as error:
         print(f"not applied: {error}", file=sys.stderr)
         return 1
@@ -69,6 +102,15 @@ def main() -> int:
         print(f"not applied: the schema registry at {addresses.registry} failed: {error}", file=sys.stderr)
         return 1
     print(f"{_table(c)}\n\napplied configuration {version}")
+    try:
+        if wanted or connect.running():
+            connect.put(wanted)
+            connect.settled(wanted)
+    except ConnectError as error:
+        print(f"the configuration is applied, but not all connectors are: {error}", file=sys.stderr)
+        return 1
+    if wanted:
+        print(f"connectors: {', '.join(wanted)}")
     return 0
 
 

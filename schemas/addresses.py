@@ -24,6 +24,8 @@ class Addresses:
     http_port: int
     # Where a worker tells its signals; 0 for nowhere.
     signals_port: int
+    # Kafka Connect's REST interface; nobody may be there.
+    connect: str = ""
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Addresses:
@@ -41,4 +43,5 @@ class Addresses:
             http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
             http_port=int(env.get("MILLRACE_HTTP_PORT", "8080")),
             signals_port=int(env.get("MILLRACE_SIGNALS_PORT", "0")),
+            connect=env.get("MILLRACE_CONNECT", ""),
         )

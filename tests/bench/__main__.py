@@ -22,6 +22,7 @@ from tests.bench import (
     admission,
     answers,
     batch,
+    connect,
     cpu,
     latency,
     lines,
@@ -49,12 +50,14 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "worker": worker.measure,
     "validation": validation.measure,
     "lines": lines.measure,
+    "connect": connect.measure,
     "million": million.measure,
 }
 LIMIT_S: Final = 240.0
 LIMITS_S: Final = {
     "answers": answers.LIMIT_S,
     "batch": batch.LIMIT_S,
+    "connect": connect.LIMIT_S,
     "waves": waves.LIMIT_S,
     "worker": worker.LIMIT_S,
     "million": million.limit_s(),
