@@ -80,6 +80,9 @@ def command(settings: Settings) -> list[str]:
         settings,
         settings.values["MILLRACE_CONNECT_HEAP"],
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+        # Callers of a webhook who send slowly, or do not read their answer, must not keep others out; seconds.
+        "-Dsun.net.httpserver.maxReqTime=30",
+        "-Dsun.net.httpserver.maxRspTime=90",
         "-cp",
         java.classpath(settings.runtime / NAME),
         "org.apache.kafka.connect.cli.ConnectDistributed",

@@ -7,6 +7,7 @@ final class Budget {
 
     private final long limit;
     private long used;
+    private boolean closed;
 
     Budget(long limit) {
         this.limit = limit;
@@ -18,8 +19,11 @@ final class Budget {
 
     /** Take room for a message, waiting for it; one that is larger than all there is waits to be alone. */
     synchronized void take(int bytes) throws InterruptedException {
-        while (used > 0 && used + cost(bytes) > limit) {
+        while (!closed && used > 0 && used + cost(bytes) > limit) {
             wait();
+        }
+        if (closed) {
+            throw new InterruptedException("closed");
         }
         used += cost(bytes);
     }
@@ -36,6 +40,12 @@ final class Budget {
     /** Give the room of a message back. */
     synchronized void give(int bytes) {
         used -= cost(bytes);
+        notifyAll();
+    }
+
+    /** Nobody gets room any more; those who wait are let go with an InterruptedException. */
+    synchronized void close() {
+        closed = true;
         notifyAll();
     }
 

@@ -46,6 +46,7 @@ final class MqttSession implements Runnable {
     }
 
     void stop() {
+        budget.close();
         thread.interrupt();
         try {
             thread.join(5_000);
@@ -75,12 +76,13 @@ final class MqttSession implements Runnable {
 
     /** One connection, until it is lost. */
     private void live(Backoff backoff) throws InterruptedException {
-        MqttAsyncClient client = null;
+        MqttConnection connection = null;
         try {
-            client = Mqtt.client(properties, Mqtt.clientId(properties));
+            MqttAsyncClient client = Mqtt.client(properties, Mqtt.clientId(properties));
+            connection = new MqttConnection(client);
             CountDownLatch lost = new CountDownLatch(1);
             client.setManualAcks(true);
-            client.setCallback(new Receiver(client, lost));
+            client.setCallback(new Receiver(connection, lost));
             IMqttToken connected = client.connect(Mqtt.options(properties, false));
             connected.waitForCompletion(Mqtt.WAIT_MS);
             // Subscribing anew to what the session still has would bring its retained messages once more.
@@ -93,8 +95,8 @@ final class MqttSession implements Runnable {
         } catch (MqttException error) {
             LOG.warn("{}: {} cannot be used, trying again: {}", properties.get("name"), properties.get(Mqtt.URL), error.toString());
         } finally {
-            if (client != null) {
-                Mqtt.drop(client);
+            if (connection != null) {
+                connection.close();
             }
         }
     }
@@ -122,11 +124,11 @@ final class MqttSession implements Runnable {
 
     /** Puts what arrives into the queue. */
     private final class Receiver implements MqttCallback {
-        private final MqttAsyncClient client;
+        private final MqttConnection connection;
         private final CountDownLatch lost;
 
-        Receiver(MqttAsyncClient client, CountDownLatch lost) {
-            this.client = client;
+        Receiver(MqttConnection connection, CountDownLatch lost) {
+            this.connection = connection;
             this.lost = lost;
         }
 
@@ -139,7 +141,7 @@ final class MqttSession implements Runnable {
         @Override
         public void messageArrived(String topic, MqttMessage message) throws InterruptedException {
             budget.take(message.getPayload().length);
-            arrivals.add(new MqttArrival(client, topic, message.getPayload(), message.getId(), message.getQos()));
+            arrivals.add(new MqttArrival(connection, topic, message.getPayload(), message.getId(), message.getQos()));
         }
 
         @Override

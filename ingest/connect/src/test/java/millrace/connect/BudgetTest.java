@@ -1,6 +1,7 @@
 package millrace.connect;
 
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.concurrent.TimeUnit;
@@ -16,6 +17,14 @@ class BudgetTest {
         budget.give(5_000);
         assertTrue(budget.tryTake(50_000));
         assertFalse(budget.tryTake(1));
+    }
+
+    @Test
+    void nobodyWaitsForOneThatIsClosed() throws InterruptedException {
+        Budget budget = new Budget(1);
+        budget.take(1);
+        budget.close();
+        assertThrows(InterruptedException.class, () -> budget.take(1));
     }
 
     @Test
