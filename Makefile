@@ -25,8 +25,8 @@ install:  ## install what is missing into the checkout
 present:
 	@test -x .venv/bin/python || $(MAKE) --no-print-directory install
 
-up: install  ## start the stack; returns when it is healthy
-	@$(RUN) up
+up: install  ## start the stack; returns when it is healthy; CONNECT=1 for Kafka Connect beside it
+	@$(RUN) up $(if $(filter 1,$(CONNECT)),--connect)
 
 down: present  ## stop the stack; its state stays
 	@$(RUN) down

@@ -23,6 +23,7 @@ DIALECTS: Final = ("athena", "snowflake")
 FOLDERS: Final = (
     "batches/",
     "capacity/",
+    "enqueued/",
     "expiring/",
     "files/",
     "idempotency/",

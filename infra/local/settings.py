@@ -149,6 +149,7 @@ class Settings:
             "MILLRACE_S3": self.url("S3"),
             "MILLRACE_REDIS": f"redis://{self.host('REDIS')}:{self.port('REDIS')}/0",
             "MILLRACE_FLINK": self.url("FLINK"),
+            "MILLRACE_CONNECT": self.url("CONNECT"),
             "MILLRACE_HTTP_HOST": self.bind,
             "PYTHONPATH": str(self.checkout),
             "PYTHONUNBUFFERED": "1",
