@@ -100,7 +100,7 @@ class Demo:
         board.show("standard", 0, total, f"Avro on intake.{PRODUCER}")
         left, deadline = set(self._records), time.monotonic() + PRODUCER_TIMEOUT_S
         try:
-            consumer = produce.listen()
+            consumer = produce.listen(PRODUCER)
             produce.send(PRODUCER, [_record(i, text) for i, text in zip(self._records, SENSORS, strict=True)])
             while left and time.monotonic() < deadline and not self._stop.is_set():
                 for answer in produce.answers(consumer, left, PRODUCER_POLL_S):

@@ -44,6 +44,8 @@ DOCUMENT: dict[str, Any] = {
         "probe": tenant("probe"),
         "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
+        "many": tenant("many"),
+        "few": tenant("few"),
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),
@@ -53,6 +55,8 @@ DOCUMENT: dict[str, Any] = {
         "guarded": tenant("guarded", guard={"pool": "judge", "message": "Judged."}),
         "prepaid": tenant("prepaid", prepaid=True),
         **{name: tenant(name, limits=CARRIED_LIMITS) for name in (*CARRIERS, *UPGRADED)},
+        "maker": tenant("maker", kafka_users=[{"name": "sensors", "password": "correct-horse"}], answers="topic"),
+        "rival": tenant("rival", kafka_users=[{"name": "sensors", "password": "battery-staple"}], answers="topic"),
         "ops": tenant("ops") | {"keys": [{"name": "root", "key": "mr-ops", "roles": ["admin"]}]},
     },
     "pools": {
