@@ -1,4 +1,7 @@
-"""Publishes a folder of configuration: `python -m ingest.apply DIR`. It replaces what was published before."""
+"""Publishes a folder of configuration: `python -m ingest.apply DIR`. It replaces what was published before.
+
+Everything is checked before anything is published, the connectors by Kafka Connect itself.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from confluent_kafka import KafkaException
 
-from ingest import configuration, kafka_users, topic_admin
+from ingest import configuration, connectors, kafka_users, topic_admin
+from ingest.connectors import Connect, ConnectError
 from ingest.documents import DocumentError
 from ingest.kafka_users import UserError
 from ingest.publication import TIMEOUT_S, Publication, PublicationError
@@ -20,7 +25,7 @@ from schemas.wire import Codec
 
 
 class NotApplied(Exception):
-    """A configuration that is in order, but is not live; the message says why."""
+    """A configuration that is in order, but is not live as a whole; the message says what is not, and why."""
 
 
 def needed_topics(c: Configuration) -> list[topics.Topic]:
@@ -61,17 +66,63 @@ def table(c: Configuration) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def to(addresses: Addresses, c: Configuration) -> str:
-    """Publish a configuration to a running stack; its version. Raises NotApplied."""
+class FaultsError(NotApplied):
+    """Lines of `file: what`."""
+
+
+class Plan(NamedTuple):
+    """A folder of configuration as read: what is published, and the configurations of connectors by name."""
+
+    folder: Path
+    configuration: Configuration
+    connectors: dict[str, connectors.Config]
+
+
+def read(folder: Path) -> Plan:
+    """Read a folder. Raises DocumentError."""
+    c = configuration.read(folder)
+    return Plan(folder, c, connectors.read(folder, c.tenants))
+
+
+def check(connect: Connect, folder: Path, wanted: Mapping[str, connectors.Config]) -> None:
+    """Raises FaultsError with every fault in the files of connectors, ConnectError where Connect cannot be asked."""
+    if wanted and not connect.running():
+        count = f"{len(wanted)} connector{'s' if len(wanted) > 1 else ''}"
+        raise ConnectError(
+            f"{folder / connectors.FOLDER} has {count}, but Kafka Connect does not run: `make up CONNECT=1`"
+        )
+    faults = [
+        str(DocumentError((str(folder / connectors.FOLDER / f"{name}.json"), 0), fault))
+        for name, config in wanted.items()
+        for fault in connect.faults(config)
+    ]
+    if faults:
+        raise FaultsError("\n".join(faults))
+
+
+def to(addresses: Addresses, plan: Plan) -> str:
+    """Publish a plan to a running stack; its version. Raises NotApplied."""
+    c, wanted, connect = plan.configuration, plan.connectors, Connect(addresses.connect)
     try:
+        check(connect, plan.folder, wanted)
         codec = registry.connect(addresses.registry)
         for tenant in c.tenants:
             registry.publish_intake(addresses.registry, tenant)
-        return publish(addresses, codec, c, os.environ)
-    except (PublicationError, KafkaException, UserError) as error:
-        raise NotApplied(str(error)) from None
+        version = publish(addresses, codec, c, os.environ)
+        topic_admin.create(addresses.kafka, connectors.needed_topics(wanted.values()), TIMEOUT_S)
+    except FaultsError:
+        raise
+    except (ConnectError, PublicationError, KafkaException, UserError) as error:
+        raise NotApplied(f"not applied: {error}") from None
     except Exception as error:  # the registry client raises its own, requests' and httpx's errors
-        raise NotApplied(f"the schema registry at {addresses.registry} failed: {error}") from None
+        raise NotApplied(f"not applied: the schema registry at {addresses.registry} failed: {error}") from None
+    try:
+        if wanted or connect.running():
+            connect.put(wanted)
+            connect.settled(wanted)
+    except ConnectError as error:
+        raise NotApplied(f"the configuration is applied, but not all connectors are: {error}") from None
+    return version
 
 
 def main() -> int:
@@ -80,16 +131,18 @@ def main() -> int:
         print("usage: python -m ingest.apply DIR", file=sys.stderr)
         return 2
     try:
-        c = configuration.read(Path(sys.argv[1]))
+        plan = read(Path(sys.argv[1]))
     except DocumentError as error:
         print(error, file=sys.stderr)
         return 1
     try:
-        version = to(Addresses.of(os.environ), c)
+        version = to(Addresses.of(os.environ), plan)
     except NotApplied as error:
-        print(f"not applied: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
-    print(f"{table(c)}\n\napplied configuration {version}")
+    print(f"{table(plan.configuration)}\n\napplied configuration {version}")
+    if plan.connectors:
+        print(f"connectors: {', '.join(plan.connectors)}")
     return 0
 
 

@@ -105,6 +105,11 @@ def answers(tenant: str) -> Topic:
     return Topic(f"{ANSWERS}{tenant}", 2, ("Response",), 7 * DAY_MS)
 
 
+def undelivered(tenant: str) -> Topic:
+    """Answers that a sink of Kafka Connect could not deliver, as they were; headers say why."""
+    return Topic(f"undelivered.{tenant}", 1, ("Response",), 7 * DAY_MS)
+
+
 def subjects() -> dict[str, str]:
     """Registry subject by schema name: `<topic>-value` where one topic carries it alone, else `millrace.<Name>`."""
     shared = [*JOURNAL_RECORDS, "Work", "Chunk", "Reply", "Intake"]

@@ -6,8 +6,9 @@ import orjson
 
 from schemas.records import Enquiry
 from streams import ledger
-from streams.emission import Emit, Verdict, reply_record
+from streams.emission import Emit, reply_record
 from streams.state import Tenant
+from streams.verdict import Verdict
 
 
 def told(tenant: Tenant, enquiry: Enquiry) -> Emit:

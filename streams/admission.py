@@ -14,11 +14,12 @@ from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, 
 from streams import account, closing, emission, entry, guarding, ledger, quota, sequence
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, given_up, send, send_on, sent_at
-from streams.emission import Emit, control, ended
+from streams.emission import Emit, control
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
 from streams.sequence import TURNS_AT_ONCE
 from streams.state import Tenant
+from streams.verdict import ended
 from streams.waiting import WINDOW_WAKE, defer, next_look, release
 
 # How long admission waits for a worker to answer a cancellation before it ends the request itself.

@@ -11,10 +11,11 @@ from schemas.config import Cache, Rule
 from schemas.records import Cached, Completion, Open, Request
 from streams import emission, ledger, quota, sequence
 from streams.dispatch import leave
-from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, waste
+from streams.emission import Bill, Emit, audit, outcome, waste
 from streams.ledger import Hold, Need, Tokens
 from streams.moderation import Moderator
 from streams.state import Tenant
+from streams.verdict import Verdict, ended
 
 Emits = list[Emit]
 

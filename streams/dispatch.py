@@ -13,9 +13,10 @@ from schemas.records import Completion, Open
 from streams import affinity
 from streams import body as bodies
 from streams.circuit import SILENT
-from streams.emission import SHADOW_SUFFIX, Emit, error_body
+from streams.emission import SHADOW_SUFFIX, Emit
 from streams.policy import point
 from streams.state import Tenant
+from streams.verdict import error_body
 
 # How long past start_by a silent pool is left before the next one is tried: clocks differ, records travel.
 START_GRACE_MS: Final = 2_000

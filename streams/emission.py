@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from schemas import topics
 from schemas.config import Price
 from schemas.records import Completion, Open
 from streams.moderation import Moderator
+from streams.verdict import Verdict
 
 # What is put behind a request's id to name its copy for a shadow model.
 SHADOW_SUFFIX: Final = "~shadow"
@@ -23,19 +22,6 @@ class Emit(NamedTuple):
     key: str
     schema: str
     record: Mapping[str, Any]
-
-
-class Verdict(NamedTuple):
-    """How a request ended. `attempt` is the completion that ended it, if one did."""
-
-    status: str
-    http_status: int
-    body: bytes
-    cache: str = "none"
-    error_code: str = ""
-    error_message: str = ""
-    attempt: Completion | None = None
-    headers: Mapping[str, str] | None = None
 
 
 class Bill(NamedTuple):
@@ -63,40 +49,6 @@ EXACTLY_ONCE: Final = frozenset(
 def may_gather(topic: str) -> bool:
     """Whether a topic has only what batches send and get."""
     return topic == topics.BATCH_RESULTS or topic.endswith(_LATER)
-
-
-def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
-    """An error in OpenAI's envelope."""
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def refusal(http_status: int, message: str, code: str, param: str | None = None, **more: Any) -> Verdict:
-    """A verdict that refuses the request."""
-    kind = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
-        http_status, "invalid_request_error" if http_status < 500 else "server_error"
-    )
-    body = error_body(message, kind, code, param)
-    return Verdict("refused", http_status, body, error_code=code, error_message=message, **more)
-
-
-def ended(status: str, *, batch: bool, attempt: Completion | None = None) -> Verdict:
-    """The verdict of a request that ended without an answer: expired, cancelled, interrupted or failed."""
-    http_status, code, message = {
-        "expired": (
-            (504, "batch_expired", "This request could not be executed before the completion window expired.")
-            if batch
-            else (504, "request_timeout", "This request could not be executed before its deadline.")
-        ),
-        "cancelled": (
-            (499, "batch_cancelled", "This request was cancelled with its batch.")
-            if batch
-            else (499, "request_cancelled", "The caller left before the answer was finished.")
-        ),
-        "interrupted": (502, "interrupted", "The worker that streamed this answer died; what was shown is incomplete."),
-        "failed": (502, "upstream_failed", "No pool of this model's route could answer."),
-    }[status]
-    body = error_body(message, "server_error", code)
-    return Verdict(status, http_status, body, error_code=code, error_message=message, attempt=attempt)
 
 
 def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: str) -> list[Emit]:

@@ -13,7 +13,7 @@ from streams import body as bodies
 from streams import closing, judging, quota, subject
 from streams.affinity import prefix_of
 from streams.body import BodyError
-from streams.emission import Emit, Verdict, audit, refusal
+from streams.emission import Emit, audit
 from streams.guard import guard_body
 from streams.judging import MODERATIONS
 from streams.ledger import Admit, Wait
@@ -21,6 +21,7 @@ from streams.opening import opened
 from streams.policy import Policy, Target
 from streams.responses import RESPONSES, chat_body
 from streams.state import Tenant
+from streams.verdict import Verdict, refusal
 from streams.waiting import next_look
 
 CHAT: Final = "/v1/chat/completions"

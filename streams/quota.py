@@ -10,9 +10,9 @@ from schemas.config import Price
 from schemas.limits import Limit
 from schemas.records import Cached, Completion, Open
 from streams import ledger
-from streams.emission import Verdict, error_body
 from streams.ledger import PREPAID, Admit, Hold, Need, Never, Tokens, Wait
 from streams.state import Tenant
+from streams.verdict import Verdict, error_body
 
 
 def price_of(o: Open) -> Price:

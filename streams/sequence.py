@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from schemas.records import Ledger, Open, Request
-from streams.emission import Verdict, refusal
 from streams.stores import Table
+from streams.verdict import Verdict, refusal
 
 if TYPE_CHECKING:
     from streams.state import Tenant

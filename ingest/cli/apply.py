@@ -25,18 +25,18 @@ def apply(
 ) -> None:
     """Replace the whole configuration; live within seconds, no restart. An operator's command: it writes to Kafka."""
     from ingest import apply as applying
-    from ingest import configuration
     from ingest.documents import DocumentError
 
     try:
-        read = configuration.read(folder)
+        plan = applying.read(folder)
     except DocumentError as error:
         raise Fault(str(error), code="invalid_configuration") from None
     addresses = stack.addresses(os.environ)
     try:
-        version = applying.to(addresses, read)
+        version = applying.to(addresses, plan)
     except applying.NotApplied as error:
-        raise Fault(f"not applied: {error}", code="not_applied") from None
+        raise Fault(str(error), code="not_applied") from None
+    read = plan.configuration
     answer = {
         "object": "configuration",
         "version": version,
@@ -44,5 +44,6 @@ def apply(
         "tenants": sorted(read.tenants),
         "models": sorted(read.models),
         "pools": sorted(read.pools),
+        "connectors": sorted(plan.connectors),
     }
     terminal.show(ctx, answer, lambda: f"{applying.table(read)}\n\napplied configuration {version} ({addresses.kafka})")

@@ -42,9 +42,10 @@ class Client:
         )
         self._answered = False
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, *, patience_s: float = PATIENCE_S, **query: Any) -> Any:
         """The JSON at a path below /v1; what is None is left out of the query."""
-        return self.send("GET", path, params={k: v for k, v in query.items() if v is not None})
+        params = {k: v for k, v in query.items() if v is not None}
+        return self.send("GET", path, patience_s=patience_s, params=params)
 
     def post(self, path: str, body: Any = None, key: str = "", **more: Any) -> Any:
         """The JSON answer to a JSON body, sent under an Idempotency-Key if one is given."""
@@ -54,15 +55,15 @@ class Client:
             headers["content-type"] = "application/json"
         return self.send("POST", path, headers=headers, **more)
 
-    def send(self, method: str, path: str, **more: Any) -> Any:
-        """The JSON answer to one request, repeated while the gateway is away."""
+    def send(self, method: str, path: str, *, patience_s: float = PATIENCE_S, **more: Any) -> Any:
+        """The JSON answer to one request, repeated for `patience_s` while the gateway is away."""
 
         def once() -> Any:
             response = self._http.request(method, self.url + path, **more)
             self._check(response)
             return _json(response.content, response.status_code)
 
-        return self.patiently(once)
+        return self._patiently(once, patience_s)
 
     @contextmanager
     def stream(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
@@ -76,9 +77,9 @@ class Client:
         except httpx.HTTPError as error:
             raise self._broken(error) from None
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def _patiently(self, call: Callable[[], T], patience_s: float) -> T:
         """What `call` returns, called again while the gateway is away that was there before."""
-        end = time.monotonic() + PATIENCE_S
+        end: float | None = None
         while True:
             try:
                 return call()
@@ -90,7 +91,9 @@ class Client:
                 if error.status not in AGAIN:
                     raise
                 fault = error
-            if not self._answered or time.monotonic() > end:
+            # From the first failure: an answer may have been long in coming before.
+            end = time.monotonic() + patience_s if end is None else end
+            if not self._answered or time.monotonic() >= end:
                 raise fault
             time.sleep(PAUSE_S)
 

@@ -57,7 +57,7 @@ def submit(
         order |= {"input_file_id": source, "endpoint": endpoint or ENDPOINT}
     else:
         with local(source) as path:
-            order["endpoint"] = endpoint or first_url(path, source)
+            order["endpoint"] = endpoint or first_url(path, "stdin" if source == "-" else source)
             name = "stdin.jsonl" if source == "-" else path.name
             order["input_file_id"] = upload.put(client, path, name, reuse=bool(idempotency_key))
     new = client.post("/batches", order, key=idempotency_key or str(uuid.uuid4()))

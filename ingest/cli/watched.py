@@ -64,18 +64,18 @@ class Watched:
         seen.row = progress.document(seen.batch, seen.meter.per_second, used and used["cost_micros"])
         if not progress.ended(seen.batch):
             return
-        counted = used is not None and used["requests"] >= seen.row["total"]
+        counted = used is None or used["requests"] >= seen.row["total"]
         if seen.settled_s is None:
             seen.settled_s = time.monotonic() + (0 if first else SETTLE_S)
         if counted:
             seen.settled_s = time.monotonic()
 
     def _usage(self, **query: Any) -> dict[str, Any] | None:
-        """Usage as the live application counts it; None while it is away."""
+        """Usage as the live application counts it; None where there is none, which keeps nobody waiting."""
         try:
-            found: dict[str, Any] = self._client.get("/usage", **query)
+            found: dict[str, Any] = self._client.get("/usage", patience_s=0, **query)
         except Fault as fault:
-            if fault.status != 503:
+            if 0 < fault.status < 500 and fault.status != 404:
                 raise
             return None
         return found

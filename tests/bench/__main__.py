@@ -22,6 +22,7 @@ from tests.bench import (
     admission,
     answers,
     batch,
+    connect,
     cpu,
     latency,
     lines,
@@ -54,6 +55,7 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "lines": lines.measure,
     "producers": producers.measure,
     "relay": relay.measure,
+    "connect": connect.measure,
     "million": million.measure,
     "neighbours": neighbours.measure,
 }
@@ -61,6 +63,7 @@ LIMIT_S: Final = 240.0
 LIMITS_S: Final = {
     "answers": answers.LIMIT_S,
     "batch": batch.LIMIT_S,
+    "connect": connect.LIMIT_S,
     "waves": waves.LIMIT_S,
     "worker": worker.LIMIT_S,
     "million": million.limit_s(),

@@ -15,6 +15,7 @@ from ingest.cli import board, progress, upload, watched
 from ingest.cli import client as clients
 from ingest.cli.__main__ import app
 from ingest.cli.client import Client
+from ingest.cli.fault import Fault
 from ingest.cli.session import Address, Session
 from tests.unit.cli_double import AWAY, BROKEN, KEY, FakeApi, batch, refusal
 
@@ -222,12 +223,24 @@ def test_watch_survives_a_gateway_that_restarts_but_not_one_that_never_was(api):
     assert done.exit_code == 1 and "is the stack up" in done.stderr
 
 
-def test_live_usage_that_is_away_leaves_the_cost_unknown(api, monkeypatch):
-    monkeypatch.setattr(clients, "PATIENCE_S", -1.0)
+@pytest.mark.parametrize("fault", [refusal(503, "no Redis", "x"), refusal(404, "not Millrace", "x"), AWAY, BROKEN])
+def test_live_usage_that_is_away_leaves_the_cost_unknown_and_is_not_waited_for(api, fault):
     api.batches[ID] = [batch(1, status="completed")]
-    api.faults = [None, refusal(503, "no Redis", "service_unavailable"), refusal(503, "no Redis", "x")]
+    api.faults = [None, fault, fault]
     done = run("watch", ID, "--json")
     assert done.exit_code == 0 and rows(done)[0]["cost_micros"] is None
+    assert len(api.requests) == 3
+
+
+def test_a_gateway_that_does_not_come_back_is_given_up(api, monkeypatch):
+    clock = iter(range(0, 10_000, 7))
+    monkeypatch.setattr(clients.time, "monotonic", lambda: float(next(clock)))
+    api.faults = [None, *[AWAY] * 100]
+    client = Client(Address("http://double/v1", KEY), api)
+    client.get("/files")
+    with pytest.raises(Fault, match="nothing answers"):
+        client.get("/files")
+    assert 5 < len(api.requests) < 20
 
 
 def test_get_shows_a_batch_and_its_json(api):
