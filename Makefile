@@ -12,7 +12,7 @@ override S := $(value S)
 export Q CONFIG S
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records providers
+.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu test-athena format lock records providers
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ gpu: install  ## add what the engine `transformers` needs (4 GB)
 
 test-gpu: gpu  ## the tests of that engine; on the CPU where there is no GPU
 	@.venv/bin/python -m pytest -m gpu tests/gpu
+
+test-athena: install  ## every view in Trino, Athena's engine, against DuckDB; fetches 450 MB once
+	@.venv/bin/python -m tests.athena.install
+	@.venv/bin/python -m pytest -m athena tests/athena
 
 format: install  ## put the code into shape
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
