@@ -16,6 +16,7 @@ UPGRADED = ("upgraded-0", "upgraded-1")
 # Tokens that a tenant whose batches are cancelled may spend in a month.
 PATIENCE = 10_000_000
 KEY_ENV = "E2E_UPSTREAM_KEY"
+HOOK_ENV = "E2E_HOOK_SECRET"
 
 
 def tenant(name: str, **more: Any) -> dict[str, Any]:
