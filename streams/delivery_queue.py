@@ -89,11 +89,6 @@ class Queue:
         """Whether its last attempt, if any, did not fail."""
         return not (endpoint in self._last and self._last[endpoint]["error"])
 
-    @property
-    def running(self) -> int:
-        """Attempts under way."""
-        return len(self._running)
-
     def next(self, now_ms: int) -> tuple[list[Start], list[Delivery]]:
         """(what is to be tried now and counts as running from here on, what is to be given up)."""
         starts: list[Start] = []
