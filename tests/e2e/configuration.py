@@ -20,6 +20,7 @@ ENQUEUED = 30_000
 # What a tenant on the command line reads from and writes to.
 CLI_BUCKET = "e2e-cli"
 KEY_ENV = "E2E_UPSTREAM_KEY"
+HOOK_ENV = "E2E_HOOK_SECRET"
 
 
 def tenant(name: str, **more: Any) -> dict[str, Any]:
