@@ -47,11 +47,23 @@ class Bill(NamedTuple):
     debt_tokens: int = 0
     cost_micros: int = 0
     price: Price = Price()
+    # What the cost would be at the full price; and the tokens of an answer that was shared, which nobody ran again.
+    list_micros: int = 0
+    shared_input_tokens: int = 0
+    shared_output_tokens: int = 0
 
+
+# What nobody waits for by the millisecond: it may be gathered into fewer and larger requests to Kafka.
+_LATER: Final = f".{topics.LANES[-1]}"
 
 EXACTLY_ONCE: Final = frozenset(
     {topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS}
 )
+
+
+def may_gather(topic: str) -> bool:
+    """Whether a topic has only what batches send and get."""
+    return topic == topics.BATCH_RESULTS or topic.endswith(_LATER)
 
 
 def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
@@ -95,8 +107,14 @@ def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: s
     out.append(Emit(topics.RESPONSES, tenant, "Response", response(tenant, o, v, now_ms, stored)))
     if o["batch_id"]:
         out.append(Emit(topics.BATCH_RESULTS, o["batch_id"], "BatchResult", batch_result(tenant, o, v, bill)))
-    reply = reply_record(tenant, key, v)
-    out += [Emit(topic, key, "Reply", reply) for topic in o["reply_to"]]
+    for topic in o["reply_to"]:
+        if topic.startswith(topics.ANSWERS):
+            # Its reader is the one who asked: he gets the answer itself, whatever the lake may keep of it.
+            answer = response(tenant, o, v, now_ms, v.body.decode("utf-8", "replace"))
+            # By its order key, so that the answers of one device stay in order.
+            out.append(Emit(topic, o["order_key"] or key, "Response", answer))
+        else:
+            out.append(Emit(topic, key, "Reply", reply_record(tenant, key, v)))
     return out
 
 
@@ -200,11 +218,16 @@ def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str
         "policy_version": o["policy_version"],
         "route_step": o["step"] if a else 0,
         "cohort": o["cohort"],
+        "shared_input_tokens": bill.shared_input_tokens,
+        "shared_output_tokens": bill.shared_output_tokens,
+        "list_micros": bill.list_micros,
+        "user": o["user"],
     }
 
 
 def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]:
     """A BatchResult record. What never ran, and nobody refused, has no HTTP status."""
+    a = v.attempt
     return {
         "tenant": tenant,
         "batch_id": o["batch_id"],
@@ -218,8 +241,9 @@ def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]
         "error_message": v.error_message,
         "input_tokens": bill.input_tokens,
         "output_tokens": bill.output_tokens,
-        "cached_tokens": v.attempt["cached_tokens"] if v.attempt else 0,
-        "reasoning_tokens": v.attempt["reasoning_tokens"] if v.attempt else 0,
+        "cached_tokens": a["cached_tokens"] if a else 0,
+        "reasoning_tokens": a["reasoning_tokens"] if a else 0,
+        "engine_ms": max(0, a["finished_at"] - a["started_at"]) if a else -1,
     }
 
 

@@ -10,7 +10,7 @@ import orjson
 from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
-from streams import closing, judging, quota
+from streams import closing, judging, quota, subject
 from streams.affinity import prefix_of
 from streams.body import BodyError
 from streams.emission import Emit, Verdict, audit, refusal
@@ -49,6 +49,7 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     o["policy_version"] = policy.version
     try:
         body = bodies.parse(r["body"])
+        o["user"] = subject.of_body(tenant.name, body)
         if o["endpoint"] == MODERATIONS:
             judging.check(o, body)
             return judged(tenant, o, policy, now_ms)
@@ -81,7 +82,7 @@ def judged(tenant: Tenant, o: Open, policy: Policy, now_ms: int) -> Decision:
     verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
     if isinstance(verdict, Admit):
         return Decision(o, [], judging.verdict(policy, o))
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, [], next_look(verdict, now_ms))
     return Decision(o, [], quota.refusal(tenant, o, verdict, now_ms))
 
@@ -181,7 +182,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
         o["phase"] = "running"
         closing.lead(tenant, o, known)
         return Decision(o, audits)
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, audits, next_look(verdict, now_ms))
     return Decision(o, audits, quota.refusal(tenant, o, verdict, now_ms))
 

@@ -31,9 +31,12 @@ TABLES: Final = (
     Table(topics.WASTE, "Waste", "at"),
     Table(topics.CREDITS, "Credit", "at"),
     Table(topics.SHADOWS, "Shadow", "at"),
+    Table(topics.DEAD_LETTERS, "DeadLetter", "at"),
+    Table(topics.BATCHES, "Batch", "ended_at"),
+    Table(topics.LIMITS, "Limit", "at"),
 )
 
-# Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.
+# Avro type -> (Flink, DuckDB); infra/terraform/modules/lake has Glue's. A time has no zone: it is always UTC.
 TYPES: Final = {
     "string": ("STRING", "VARCHAR"),
     "bytes": ("BYTES", "BLOB"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -155,6 +156,24 @@ def executable(folder: Path) -> None:
         path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
+def command() -> None:
+    """Put `millrace` into .venv/bin. From any folder it knows the stack of this checkout, unless it is told another."""
+    path, python = VENV / "bin" / "millrace", shlex.quote(str(VENV / "bin" / "python"))
+    script = (
+        "#!/bin/sh\n# Written by infra/local/install.py.\n"
+        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} && export PYTHONPATH\n"
+        f'[ -n "$MILLRACE_KAFKA" ] && exec {python} -m ingest.cli "$@"\n'
+        f'exec {python} -m infra.local exec -- {python} -m ingest.cli "$@"\n'
+    )
+    if path.exists() and path.read_text() == script:
+        return
+    # A file with another name first: a command that is starting meanwhile must not read half of it.
+    fresh = path.with_name(".millrace.new")
+    fresh.write_text(script)
+    fresh.chmod(0o755)
+    fresh.replace(path)
+
+
 def step(name: str, wanted: str, present: Path, make: Callable[[], None]) -> None:
     """Run `make` unless the stamp of `name` says `wanted` and `present` exists."""
     stamp = RUNTIME / f"{name}.stamp"
@@ -184,6 +203,7 @@ def install() -> None:
         # A moved checkout makes every script of its environment point nowhere, so the place is part of the hash.
         packages = digest(LOCK, UV.encode(), " ".join(WEIGHTS).encode(), str(CHECKOUT).encode())
         step("python", packages, VENV / "bin" / "python", python)
+        command()
         # FLINK_HOME is made of the wheel, so another wheel makes another one.
         wheel = next(line for line in LOCK.read_text().splitlines() if line.startswith("apache-flink=="))
         step("java", digest(POM, wheel.encode()), RUNTIME / "flink" / "plugins", java)

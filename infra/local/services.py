@@ -46,7 +46,7 @@ def _signals(worker: str) -> Environment:
 SECOND: Final = "taskmanager-2"
 WORKERS: Final = ("worker-1", "worker-2")
 PARTS: Final = (
-    Service("kafka", kafka.command, ("KAFKA", "KAFKA controller"), kafka.prepare, stop_s=30),
+    Service("kafka", kafka.command, ("KAFKA", "KAFKA controller", "KAFKA users"), kafka.prepare, stop_s=30),
     Service("registry", storage.registry_command, ("REGISTRY", "REGISTRY management"), storage.registry_prepare),
     Service(
         "jobmanager",

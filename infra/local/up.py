@@ -190,6 +190,7 @@ def addresses(settings: Settings) -> Table:
     table.add_row("OpenAI API", f"http://{HOST}:{settings.port('HTTP')}/v1")
     table.add_row("metrics", f"http://{HOST}:{settings.port('HTTP')}/metrics")
     table.add_row("Kafka", env["MILLRACE_KAFKA"])
+    table.add_row("Kafka for producers", f"{HOST}:{settings.ports()['KAFKA users']} (SCRAM-SHA-512)")
     table.add_row("schema registry", env["MILLRACE_REGISTRY"])
     table.add_row("Flink", env["MILLRACE_FLINK"])
     if launch.pid_file(settings, CONNECT).exists():

@@ -29,7 +29,10 @@ from tests.bench import (
     log,
     meter,
     million,
+    neighbours,
     prefix,
+    producers,
+    relay,
     validation,
     waves,
     worker,
@@ -51,7 +54,10 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "validation": validation.measure,
     "lines": lines.measure,
     "connect": connect.measure,
+    "producers": producers.measure,
+    "relay": relay.measure,
     "million": million.measure,
+    "neighbours": neighbours.measure,
 }
 LIMIT_S: Final = 240.0
 LIMITS_S: Final = {
@@ -61,6 +67,7 @@ LIMITS_S: Final = {
     "waves": waves.LIMIT_S,
     "worker": worker.LIMIT_S,
     "million": million.limit_s(),
+    "neighbours": neighbours.limit_s(),
 }
 # What the system itself uses at rest; with more than this the figures are not of a quiet machine, and say so.
 QUIET_CORES: Final = 0.2

@@ -19,7 +19,8 @@ from confluent_kafka.admin import AdminClient
 
 from infra.local import topics as infra_topics
 from schemas import config, kafka, topics
-from schemas.config import Limit, Model, PolicyDocument, Pool, Price, Rule
+from schemas.config import Model, PolicyDocument, Pool, Price, Rule
+from schemas.limits import Limit
 from tests.bench import meter
 from tests.bench.driver import Stack, prompt, say, services
 from tests.bench.report import Result, Row, Unmeasured

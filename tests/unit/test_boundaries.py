@@ -17,10 +17,10 @@ PURE = {
     "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
     "streams.credentials", "streams.detectors", "streams.emission", "streams.entry", "streams.folding",
     "streams.guard", "streams.judging", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory",
-    "streams.moderation",
+    "streams.deliveries", "streams.delivery_queue", "streams.moderation", "streams.webhook_signing",
     "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress",
     "streams.responses", "streams.stage",
-    "streams.state", "streams.steering", "streams.tally", "streams.windows",
+    "streams.state", "streams.steering", "streams.subject", "streams.tally", "streams.windows",
 }  # fmt: skip
 
 
