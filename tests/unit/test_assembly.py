@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -103,7 +104,7 @@ def test_files_survive_kills_at_any_call(seed: int) -> None:
         files = world.surviving(batch_jobs.finalise)
     assert world.content(files.output) == world.expected("o")
     assert world.content(files.error) == world.expected("e")
-    world.surviving(batch_jobs.clean)
+    world.surviving(partial(batch_jobs.clean, tell=lambda ended: None))
     assert all(key.startswith("files/") for key in world.bucket.objects)
     assert not (world.document.private.assembly and world.bucket.uploads)
 
