@@ -14,7 +14,7 @@ override D := $(value D)
 export Q CONFIG S T D
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql report demo bench million test check gpu test-gpu format lock records
+.PHONY: help install present up down status logs apply sql report demo bench million test check gpu test-gpu test-athena format lock records providers
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -27,8 +27,8 @@ install:  ## install what is missing into the checkout
 present:
 	@test -x .venv/bin/python || $(MAKE) --no-print-directory install
 
-up: install  ## start the stack; returns when it is healthy
-	@$(RUN) up
+up: install  ## start the stack; returns when it is healthy; CONNECT=1 for Kafka Connect beside it
+	@$(RUN) up $(if $(filter 1,$(CONNECT)),--connect)
 
 down: present  ## stop the stack; its state stays
 	@$(RUN) down
@@ -72,6 +72,10 @@ gpu: install  ## add what the engine `transformers` needs (4 GB)
 test-gpu: gpu  ## the tests of that engine; on the CPU where there is no GPU
 	@.venv/bin/python -m pytest -m gpu tests/gpu
 
+test-athena: install  ## every view in Trino, Athena's engine, against DuckDB; fetches 450 MB once
+	@.venv/bin/python -m tests.athena.install
+	@.venv/bin/python -m pytest -m athena tests/athena
+
 format: install  ## put the code into shape
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
@@ -81,5 +85,9 @@ lock: install  ## resolve requirements.in into requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 		--python-version 3.11 requirements-gpu.in -o requirements-gpu.lock
 
-records: install  ## write schemas/records.py from the .avsc files
+records: install  ## write what follows from schemas and views: schemas/records.py, infra/terraform/declared.json
 	@.venv/bin/python -m schemas.generate
+	@.venv/bin/python -m infra.declared
+
+providers: install  ## write tests/terraform/providers/*.json for what infra/terraform declares; fetches 80 MB
+	@.venv/bin/python -m tests.terraform.snapshot

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ingest import batch_jobs, ids, places
-from ingest.batch_jobs import Saved, Stopped, Tell
+from ingest.batch_jobs import Announce, Saved, Stopped
 from ingest.storage import Missing, Storage, StorageError
 
 log = logging.getLogger(__name__)
@@ -22,15 +22,22 @@ Mark = tuple[str, str]
 
 
 class Claims:
-    """Batches being taken over, in the threads of `executor`. `ours` tells whether a batch id is ours to serve."""
+    """Batches being taken over, in the threads of `executor`. `ours` tells whether a batch id is ours to serve;
+    `announce` tells the log of the end of one that has ended.
+    """
 
     def __init__(
-        self, storage: Storage, executor: Executor, ours: Callable[[str], bool], tell: Tell, stop: threading.Event
+        self,
+        storage: Storage,
+        executor: Executor,
+        ours: Callable[[str], bool],
+        announce: Announce,
+        stop: threading.Event,
     ) -> None:
         self._storage = storage
-        self._tell = tell
         self._executor = executor
         self._ours = ours
+        self._announce = announce
         self._stop = stop
         self._claims: dict[str, Future[Saved | None]] = {}
         self._scan: Future[list[Mark]] | None = None
@@ -42,7 +49,7 @@ class Claims:
     def start(self, tenant: str, batch_id: str) -> None:
         """Take a batch over if it is ours and not being taken over already."""
         if ids.is_id(ids.BATCH, batch_id) and self._ours(batch_id) and batch_id not in self._claims:
-            task = partial(batch_jobs.claim, self._storage, tenant, batch_id, self._tell)
+            task = partial(batch_jobs.claim, self._storage, tenant, batch_id, self._announce)
             what = f"taking over {batch_id}"
             self._claims[batch_id] = self._executor.submit(batch_jobs.persist, what, task, self._stop)
 

@@ -26,12 +26,15 @@ LONGEST_WAIT_S: Final = 5.0
 ATTEMPTS: Final = 5
 
 T = TypeVar("T")
-# Told of a batch that has ended, before it is let go; must have happened when it returns.
-Tell = Callable[[Document], None]
+Announce = Callable[[Document], None]
 
 
 class Stopped(Exception):
     """The process ends before the work was done; the next one does it again."""
+
+
+class Unannounced(Exception):
+    """The end of a batch could not be written to the log; trying again may help."""
 
 
 class Saved(NamedTuple):
@@ -42,28 +45,31 @@ class Saved(NamedTuple):
 
 
 def persist(what: str, call: Callable[[], T], stop: threading.Event) -> T:
-    """Call until S3 does it, with growing waits. Raises Stopped, Missing."""
+    """Call until S3 (and Kafka) does it, with growing waits. Raises Stopped, Missing."""
     wait_s = FIRST_WAIT_S
     while not stop.is_set():
         try:
             return call()
         except Missing:
             raise
-        except StorageError as error:
+        except (StorageError, Unannounced) as error:
             log.warning("%s: %s; again in %.1f s", what, error, wait_s)
         stop.wait(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
     raise Stopped(what)
 
 
-def claim(storage: Storage, tenant: str, batch_id: str, tell: Tell) -> Saved | None:
-    """Take a batch over; None if it has ended (then it is let go). Raises Missing, StorageError, and as `tell` does."""
+def claim(storage: Storage, tenant: str, batch_id: str, announce: Announce) -> Saved | None:
+    """Take a batch over; None if it has ended (then it is left, as `clean` says).
+
+    Raises Missing, StorageError, Unannounced.
+    """
     place = places.batch(tenant, batch_id)
     for _ in range(ATTEMPTS):
         stored = storage.get(place)
         document = batch_document.decode(stored.body)
         if document.terminal:
-            clean(storage, document, tell)
+            clean(storage, document, announce)
             return None
         mine = batch_document.claimed(document)
         try:
@@ -127,12 +133,13 @@ def _resumed(storage: Storage, document: Document, call: Callable[[Assembly], T]
     return call(Assembly(storage, replace(document, private=replace(document.private, assembly=""))))
 
 
-def clean(storage: Storage, document: Document, tell: Tell) -> None:
-    """Tell of an ended batch, then remove what it does not need any more: its parts, then the mark.
+def clean(storage: Storage, document: Document, announce: Announce) -> None:
+    """Leave a batch whose end is stored. 1. The log is told of its end. 2. Its parts go. 3. Its mark goes.
 
-    Whoever is killed in between tells again: the mark is still there. Raises StorageError, and what `tell` raises.
+    As long as the mark is there, some batcher finds it and begins here anew: so no end stays untold, whatever is
+    killed, and one may be told twice, as the same event. Raises StorageError, Unannounced.
     """
     batch_id = document.batch.id
-    tell(document)
+    announce(document)
     assembly.clean(storage, document)
     storage.delete([places.open_batch(document.private.tenant, batch_id)])

@@ -1,24 +1,10 @@
-"""The row of an ended batch for the lake, written to the topic `batches` before the batcher lets go of the batch."""
+"""The row of an ended batch for the lake, written to the topic `batches` before the batcher lets go of it. Pure."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from typing import Any, Final
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from typing import Any
 
 from ingest.batch_document import Document, Kinds
-from schemas import topics
-from schemas.wire import Codec
-
-log = logging.getLogger(__name__)
-
-TIMEOUT_S: Final = 30.0
-
-
-class RowError(Exception):
-    """Kafka did not take the row; writing it again is safe."""
 
 
 def row(document: Document) -> dict[str, Any]:
@@ -56,28 +42,3 @@ def row(document: Document) -> dict[str, Any]:
         "deadline_at": private.deadline_ms,
         "ended_at": ended_ms,
     }
-
-
-class Rows:
-    """Writes rows through the batcher's producer, whose loop is what calls back."""
-
-    def __init__(self, producer: Producer, codec: Codec) -> None:
-        self._producer, self._codec = producer, codec
-
-    def write(self, document: Document) -> None:
-        """Write a row and wait until it is acknowledged. Raises RowError."""
-        done, faults = threading.Event(), list[KafkaError]()
-
-        def report(error: KafkaError | None, message: Message) -> None:
-            del message
-            faults.extend([error] if error is not None else [])
-            done.set()
-
-        value = self._codec.encode("Batch", row(document))
-        try:
-            self._producer.produce(topics.BATCHES, value, document.private.tenant.encode(), on_delivery=report)
-        except (KafkaException, BufferError) as error:
-            raise RowError(f"the row of {document.batch.id} was not written: {error}") from error
-        if not done.wait(TIMEOUT_S) or faults:
-            why = faults[0].str() if faults else f"no answer within {TIMEOUT_S:.0f} s"
-            raise RowError(f"the row of {document.batch.id} was not written: {why}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ingest import batch_gather, batch_jobs, inspection
 from ingest.assembly import Assembled
 from ingest.batch_document import Document
-from ingest.batch_jobs import Tell
+from ingest.batch_jobs import Announce
 from ingest.batch_line import Fault
 from ingest.batch_models import Models
 from ingest.batch_retry import NotInInput
@@ -28,7 +28,8 @@ AGAIN_MS: Final = 5_000
 class Work:
     """At most one piece of work per batch at a time, in the threads of `executor`.
 
-    `models` answers None while no configuration is known; nothing is validated until then.
+    `models` answers None while no configuration is known; nothing is validated until then. `announce` tells the log of
+    the end of a batch.
     """
 
     def __init__(
@@ -36,13 +37,13 @@ class Work:
         storage: Storage,
         executor: Executor,
         models: Callable[[], Models | None],
-        tell: Tell,
+        announce: Announce,
         stop: threading.Event,
     ) -> None:
         self._storage = storage
         self._executor = executor
         self._models = models
-        self._tell = tell
+        self._announce = announce
         self._stop = stop
 
     def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
@@ -69,7 +70,7 @@ class Work:
         if run.ready_to_assemble:
             return partial(batch_jobs.assemble, self._storage, run.document)
         if step == "leave" and not run.dirty:
-            return partial(batch_jobs.clean, self._storage, run.document, self._tell)
+            return partial(batch_jobs.clean, self._storage, run.document, self._announce)
         return None
 
     def _validate(self, document: Document, models: Models) -> Verdict:
@@ -79,8 +80,10 @@ class Work:
             except (Missing, NotInInput) as error:
                 message = f"The lines to run again cannot be found: {error}"
                 return Verdict(0, "", (Fault("invalid_request", message, "input_file_id"),))
-        knows = models.known_at(document.batch.endpoint)
-        return inspection.validate(self._storage, document, knows, self._stop)
+        knows, private = models.known_at(document.batch.endpoint), document.private
+        counted = any(x.on == "enqueued_tokens" for x in models.at_create(private.tenant, private.key_id))
+        most = {"most": private.enqueued} if counted else {}
+        return inspection.validate(self._storage, document, knows, self._stop, **most)
 
     def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
         step = run.step()

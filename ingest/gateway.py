@@ -20,8 +20,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest import batch_content, batches, body, envelope, files, metrics, models, retries, uploads, usage
+from ingest import batch_content, batches, body, envelope, files, metrics, models, retries, uploads, usage, webhooks
 from ingest.calls import Calls
+from ingest.enquiries import Enquiries
 from ingest.envelope import ApiError
 from ingest.follower import Follower
 from ingest.journal import Journal
@@ -79,7 +80,7 @@ class Gateway:
         api.add_exception_handler(HTTPException, _on_http)
         api.add_exception_handler(RequestValidationError, _on_invalid)
         api.add_exception_handler(Exception, _on_fault)
-        for module in (models, usage, files, uploads, batch_content, batches, retries):
+        for module in (models, usage, files, uploads, batch_content, batches, retries, webhooks):
             api.include_router(module.make_router(self._services))
         api.add_api_route("/metrics", metrics.route, methods=["GET"])
         api.add_api_route("/healthz", self._health, methods=["GET"])
@@ -133,7 +134,9 @@ async def serve(addresses: Addresses, codec: Codec) -> None:
     journal = Journal(addresses.kafka, addresses.service, codec)
     follower = Follower(addresses.kafka, addresses.service, codec)
     replies = Replies(addresses.kafka, addresses.service, codec, waiting.deliver)
-    gateway = Gateway(Services(addresses, codec, journal, follower), replies, waiting)
+    services = Services(addresses, codec, journal, follower)
+    services.enquiries = Enquiries(journal, replies.topic.name, waiting)
+    gateway = Gateway(services, replies, waiting)
     metrics.watch(lambda: len(waiting), lambda: float(follower.current is not None))
     follower.start()
     replies.start()

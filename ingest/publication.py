@@ -123,6 +123,11 @@ class Publication:
         """The configuration that is live now."""
         return self._published[-1] if self._published else None
 
+    @property
+    def published(self) -> tuple[ConfigDocument, ...]:
+        """Every configuration that is still in the topic, the latest last."""
+        return tuple(self._published)
+
     def publish(self, document: ConfigDocument) -> None:
         """Write policies, then the configuration. Raises PublicationError.
 
@@ -154,9 +159,9 @@ class Writer:
         self._producer = Producer(settings)
         self._faults: list[str] = []
 
-    def write(self, topic: str, key: bytes, value: bytes) -> None:
-        """Send a record in the background."""
-        self._producer.produce(topic, value, key, on_delivery=self._report)
+    def write(self, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+        """Send a record in the background; `more` is as `produce` takes it, such as headers."""
+        self._producer.produce(topic, value, key, on_delivery=self._report, **more)
 
     def wait(self) -> None:
         """Until all is acknowledged. Raises PublicationError."""

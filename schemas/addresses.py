@@ -24,7 +24,9 @@ class Addresses:
     http_port: int
     # Where a worker or the compactor tells its signals; 0 for nowhere.
     signals_port: int
-    flink: str
+    # Flink's REST interface, and Kafka Connect's; nobody may be there.
+    flink: str = ""
+    connect: str = ""
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Addresses:
@@ -43,4 +45,5 @@ class Addresses:
             http_port=int(env.get("MILLRACE_HTTP_PORT", "8080")),
             signals_port=int(env.get("MILLRACE_SIGNALS_PORT", "0")),
             flink=env.get("MILLRACE_FLINK", ""),
+            connect=env.get("MILLRACE_CONNECT", ""),
         )

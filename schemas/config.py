@@ -9,13 +9,21 @@ import hashlib
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-On = Literal["requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros", "concurrency"]
-Per = Literal["second", "minute", "hour", "day", "month"]
+from schemas.limits import AT_CREATE, Limit
+from schemas.model_config import Canary as Canary
+from schemas.model_config import Mirror as Mirror
+from schemas.model_config import Model as Model
+from schemas.model_config import Price as Price
+from schemas.model_config import Share as Share
+from schemas.webhooks import Webhook
+
 Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
 Store = Literal["full", "masked", "none"]
+Answers = Literal["none", "topic"]
 EngineKind = Literal["llama", "openai", "transformers", "static", "echo"]
 Protection = Literal["full", "strict", "none"]
 EnginePriority = Literal["", "vllm", "sglang"]
@@ -32,27 +40,21 @@ class ConfigError(ValueError):
         self.what = what
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `max` of `on` per window; for concurrency there is no window. `key` and `model` narrow it."""
-
-    on: On
-    max: int
-    per: Per | None = None
-    model: str = ""
-    key: str = ""
-
-    @property
-    def id(self) -> str:
-        """Stable across versions of a policy, so that counters survive an unrelated change."""
-        return f"{self.on}/{self.per or 'now'}/{self.model}/{self.key}"
-
-
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An API key. `key` is written by hand or given as `sha256:<hex>`; only the hash is ever published."""
 
     name: str
     key: str
     roles: tuple[Role, ...] = ("client",)
+
+
+class KafkaUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of Kafka called `<tenant>.<name>`. Only the name is ever published, the password, written here or in an
+    environment variable of `make apply`, never."""
+
+    name: str
+    password: str = ""
+    password_env: str = ""
 
 
 class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +74,11 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tenant as written. A prepaid one spends what was credited; its batches use s3:// URIs below `batch_uris`."""
+    """A tenant as written. A prepaid one spends what was credited; its batches use s3:// URIs below `batch_uris`.
+
+    With `answers: topic` what its producers sent to Kafka is answered on `responses.<tenant>`; `kafka_users` may write
+    to its intake and read its answers.
+    """
 
     keys: tuple[Key, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -82,6 +88,9 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     store: Store = "full"
     batch_uris: tuple[str, ...] = ()
+    answers: Answers = "none"
+    kafka_users: tuple[KafkaUser, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,68 +114,6 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protection: Protection = "full"
     priority: EnginePriority = ""
     preempt: bool = False
-
-
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Micro-units per million tokens; percentages of that for batch lines, hits and followers.
-
-    Prompt tokens from the engine's prefix cache cost `cached_input`, reasoning tokens `reasoning`; where these are not
-    given, they cost what others do.
-    """
-
-    version: str = ""
-    input: int = 0
-    output: int = 0
-    cached_input: int | None = None
-    reasoning: int | None = None
-    batch_percent: int = 100
-    hit_percent: int = 0
-    follower_percent: int = 0
-
-
-class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One side of a traffic split. `cohort` is what usage calls it; the model's name if not given."""
-
-    model: str
-    weight: int
-    cohort: str = ""
-
-
-class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a share of a split is taken back to weight 0 by itself: too many errors, or too slow.
-
-    Judged over the last `window_ms`, once `min_requests` attempts ended in it. 0 for `max_ms` sets no bound on time.
-    `rolled_back` is written by the controller: why, and when.
-    """
-
-    model: str
-    max_error_percent: int = 5
-    max_ms: int = 0
-    percentile: int = 95
-    min_requests: int = 20
-    window_ms: int = 60_000
-    rolled_back: str = ""
-
-
-class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model that gets a copy of a share of the requests; what it answers goes nowhere but to the lake."""
-
-    model: str
-    percent: int = 100
-
-
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What callers ask for: a route of pools in order, or a split over other models. Limits in tokens; 0 is none."""
-
-    route: tuple[str, ...] = ()
-    split: tuple[Share, ...] = ()
-    sticky: Literal["tenant", "user", "key", "request"] = "tenant"
-    canary: Canary | None = None
-    shadow: Mirror | None = None
-    max_input_tokens: int = 0
-    max_output_tokens: int = 0
-    price: Price = Price()
-    embeds: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,7 +201,12 @@ def document(c: Configuration) -> ConfigDocument:
     hashes = {name: rules_hash(rules) for name, rules in c.rule_sets.items()}
     sets = {hashes[name]: rules for name, rules in c.rule_sets.items() if rules}
     settings = {
-        name: msgspec.structs.replace(tenant, keys=(), moderation=hashes.get(tenant.moderation, ""))
+        name: replace(
+            tenant,
+            keys=(),
+            moderation=hashes.get(tenant.moderation, ""),
+            kafka_users=tuple(KafkaUser(user.name) for user in tenant.kafka_users),
+        )
         for name, tenant in c.tenants.items()
     }
     return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets, settings)
@@ -271,18 +223,18 @@ def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
     t = d.settings[tenant]
     rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
     own = (t.guard, t.prepaid, t.cache)
-    return PolicyDocument(d.version, tenant, t.limits, t.store, rules, t.moderation, *everywhere, *own)
+    limits = tuple(limit for limit in t.limits if limit.on not in AT_CREATE)
+    return PolicyDocument(d.version, tenant, limits, t.store, rules, t.moderation, *everywhere, *own)
 
 
 def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:
     """The document with the canary share of a split model at weight 0, under a version of its own."""
     m = d.models[model]
     assert m.canary is not None, "only a model with a canary is rolled back"
-    split = tuple(msgspec.structs.replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
-    canary = msgspec.structs.replace(m.canary, rolled_back=why)
-    changed = {**d.models, model: msgspec.structs.replace(m, split=split, canary=canary)}
+    split = tuple(replace(s, weight=0) if s.model == m.canary.model else s for s in m.split)
+    changed = {**d.models, model: replace(m, split=split, canary=replace(m.canary, rolled_back=why))}
     digest = hashlib.sha256(f"{d.version}\n{model}\n{why}".encode()).hexdigest()[:12]
-    return msgspec.structs.replace(d, version=digest, models=changed)
+    return replace(d, version=digest, models=changed)
 
 
 def encode(doc: ConfigDocument | PolicyDocument) -> str:

@@ -74,6 +74,7 @@ class BatchResult(TypedDict):
     output_tokens: int
     cached_tokens: int
     reasoning_tokens: int
+    engine_ms: int
 
 
 class Cancellation(TypedDict):
@@ -187,6 +188,54 @@ class DeadLetter(TypedDict):
     key: bytes | None
     value: bytes
     at: int
+    headers: dict[str, bytes]
+    truncated: bool
+
+
+class Attempt(TypedDict):
+    """One request to an endpoint."""
+
+    at: int
+    http_status: int
+    error: str
+    took_ms: int
+
+
+class Delivery(TypedDict):
+    """How far the delivery of an event to an endpoint is, after each change."""
+
+    tenant: str
+    event_id: str
+    endpoint: str
+    type: str
+    batch_id: str
+    created_at: int
+    status: str
+    attempts: list[Attempt]
+    tries: int
+    begun_at: int
+    due_at: int
+    position: int
+
+
+class Enquiry(TypedDict):
+    """A question about a tenant's account."""
+
+    tenant: str
+    request_id: str
+    reply_to: str
+
+
+class Event(TypedDict):
+    """Something that tenants are told by webhook."""
+
+    tenant: str
+    event_id: str
+    type: str
+    batch_id: str
+    created_at: int
+    repeat: bool
+    endpoint: str
 
 
 class Message(TypedDict):
@@ -208,6 +257,9 @@ class Intake(TypedDict):
     lane: str
     timeout_ms: int
     correlation_id: str
+    created_at: int
+    max_age_ms: int
+    order_key: str
 
 
 class Limit(TypedDict):
@@ -230,6 +282,18 @@ class Policy(TypedDict):
     tenant: str
     version: str
     document: str
+
+
+class Replay(TypedDict):
+    """A dead letter whose original bytes were written to their topic again."""
+
+    tenant: str
+    source_topic: str
+    partition: int
+    offset: int
+    letter: int
+    by: str
+    at: int
 
 
 class Reply(TypedDict):
@@ -266,6 +330,7 @@ class Request(TypedDict):
     repeatable: bool
     correlation_id: str
     source: str
+    order_key: str
 
 
 class Response(TypedDict):
@@ -482,6 +547,8 @@ class Ledger(TypedDict):
     answers_next: int
     answers_bytes: int
     loads: list[Load]
+    queued_count: int
+    queued_bytes: int
 
 
 class Hold(TypedDict):
@@ -532,3 +599,6 @@ class Open(TypedDict):
     prefix: int
     place: int
     user: str
+    order_key: str
+    behind: str
+    next: str

@@ -37,7 +37,7 @@ TABLES: Final = (
     Table(topics.LIMITS, "Limit", "at"),
 )
 
-# Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.
+# Avro type -> (Flink, DuckDB); infra/terraform/modules/lake has Glue's. A time has no zone: it is always UTC.
 TYPES: Final = {
     "string": ("STRING", "VARCHAR"),
     "bytes": ("BYTES", "BLOB"),

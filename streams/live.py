@@ -3,7 +3,8 @@ and is never the source of money.
 
 Run as `python -m streams.live`. Consumes `usage` and `batch_results`, keeps no tables: the view is in Redis. The
 consumer group is named after the view's generation, so a view that was lost (FLUSHALL, a new Redis) is counted by a
-new group, which begins at the beginning of the topics.
+new group, which begins at the beginning of the topics. Events are another matter, in streams/webhooks.py: what becomes
+of them is in the log.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from streams import progress
 from streams.committed import CommittedTransport
 from streams.live_view import Lost, View
 from streams.patience import Sparing, keep_trying
+from streams.webhooks import Webhooks
 
 log: Final = logging.getLogger("live")
 
@@ -89,6 +91,7 @@ class Live:
         self.app.agent(self._topic(topics.USAGE), name="usage")(self._usage)
         self.app.agent(self._topic(topics.BATCH_RESULTS), name="batch_results")(self._results)
         self.app.timer(WATCH_S)(self._watch)
+        self.webhooks = Webhooks(self.app, addresses, codec, os.environ)
 
     def _topic(self, name: str) -> Any:
         return self.app.topic(name, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")

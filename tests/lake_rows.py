@@ -127,8 +127,10 @@ def _others(rows: int) -> dict[str, str]:
             total_ms, completed_at AS at FROM usage WHERE cache = 'miss' AND input_tokens % 5 = 0""",
         "dead_letters": f"""
             SELECT 'tenant-0' AS tenant, 'intake.tenant-0' AS source_topic, 0 AS partition, i AS "offset",
-            'first byte is 7' AS reason, NULL AS schema_id, NULL AS key, CAST('x' AS BLOB) AS value, {last} +
-            to_minutes(CAST(i AS BIGINT)) AS at FROM range(5) t(i)""",
+            'first byte is 7' AS reason, NULL AS schema_id, NULL AS key, CAST('x' AS BLOB) AS value,
+            {last} +
+            to_minutes(CAST(i AS BIGINT)) AS at, MAP {{}}::MAP(VARCHAR, BLOB) AS headers, false AS truncated
+            FROM range(5) t(i)""",
         # A batch in three is there twice, as after a kill of the batcher.
         "batches": f"""
             SELECT 'batch_' || b.i AS batch_id, 'tenant-' || (b.i % 4) AS tenant, 'key-0' AS key_id,

@@ -56,7 +56,9 @@ def test_uploads_go_on_where_they_were(storage: Storage) -> None:
         content = storage.get(places.file_content("acme", name)).body
         assert content == b"".join(text(n) + b"\n" for n in range(1, LINES + 1) if wanted(n))
     assert batch_jobs.finalise(storage, document) == files
-    batch_jobs.clean(storage, document, lambda ended: None)
+    told: list[Document] = []
+    batch_jobs.clean(storage, document, told.append)
+    assert told == [document]
     kept = list(storage.keys(""))
     assert len(kept) == 4 and all(key.startswith("files/acme/") for key in kept)
 

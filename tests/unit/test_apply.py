@@ -8,7 +8,7 @@ from ingest import apply, configuration
 from ingest.documents import DocumentError, load
 from ingest.publication import limits, policies
 from schemas import config
-from schemas.config import Limit
+from schemas.limits import Limit
 
 HERE = Path(__file__).parents[2]
 GOOD = """\
@@ -121,7 +121,14 @@ def test_every_tenant_gets_a_policy_and_those_who_are_gone_may_send_nothing() ->
 
 def test_every_pool_and_tenant_gets_its_topics() -> None:
     names = {t.name for t in apply.needed_topics(configuration.combine([load("a", GOOD)]))}
-    assert names >= {"journal", "intake.acme", "work.echo.interactive", "work.echo.standard", "work.echo.batch"}
+    assert names >= {
+        "journal",
+        "intake.acme",
+        "responses.acme",
+        "work.echo.interactive",
+        "work.echo.standard",
+        "work.echo.batch",
+    }
 
 
 def test_every_limit_has_a_row_for_the_lake() -> None:

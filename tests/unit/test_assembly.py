@@ -104,7 +104,9 @@ def test_files_survive_kills_at_any_call(seed: int) -> None:
         files = world.surviving(batch_jobs.finalise)
     assert world.content(files.output) == world.expected("o")
     assert world.content(files.error) == world.expected("e")
-    world.surviving(partial(batch_jobs.clean, tell=lambda ended: None))
+    told: list[Document] = []
+    world.surviving(partial(batch_jobs.clean, announce=told.append))
+    assert told and all(document is world.document for document in told)
     assert all(key.startswith("files/") for key in world.bucket.objects)
     assert not (world.document.private.assembly and world.bucket.uploads)
 

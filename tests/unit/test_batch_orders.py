@@ -81,7 +81,7 @@ class Site:
         self.bucket = ContendedBucket()
         self.store = BatchStore(self.bucket.storage)
         self.store.create(FIRST)
-        saved = batch_jobs.claim(self.bucket.storage, "acme", ID, lambda ended: None)
+        saved = batch_jobs.claim(self.bucket.storage, "acme", ID, lambda _document: None)
         assert saved is not None
         self.run = BatchRun(saved.document, saved.etag)
         self.run.judge(Verdict(3, "echo", ()), 101_000)

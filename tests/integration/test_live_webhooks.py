@@ -1,0 +1,267 @@
+"""Webhooks by the live application on a real Kafka and Redis, to receivers that fail in every way."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from parts import Parts, await_
+from processes import Process
+from receiver import Receiver
+from redis import Redis
+
+from schemas import config, config_check, topics, webhooks
+from schemas import kafka as kafka_settings
+from schemas.wire import Codec
+from streams import deliveries
+
+OLD, NEW = (f"whsec_{base64.b64encode(os.urandom(32)).decode()}" for _ in range(2))
+ENVIRONMENT = {"HOOK_OLD": OLD, "HOOK_NEW": NEW, "HOOK_BAD": "whsec_short"}
+Record = dict[str, Any]
+
+
+class World:
+    """A broker, a Redis, the application, and what a batcher and `make apply` would write."""
+
+    def __init__(self, parts: Parts, kafka: str, codec: Codec) -> None:
+        self.parts, self.kafka, self.codec = parts, kafka, codec
+        self._producer = Producer(kafka_settings.producer(kafka, "test"))
+        self.redis = Redis.from_url(parts.environment("test")["MILLRACE_REDIS"], decode_responses=True)
+        self.live: Process | None = None
+
+    def start(self) -> Process:
+        self.live = Process(self.parts, "live", "streams.live", ENVIRONMENT)
+        return self.live
+
+    def send(self, topic: str, key: str, name: str, record: Record) -> None:
+        self._producer.produce(topic, self.codec.encode(name, record), key.encode())
+        assert self._producer.flush(10) == 0
+
+    def apply(self, hooks: dict[str, list[Record]]) -> None:
+        """Publish, and wait until the application lives by it."""
+        tenants = {t: {"keys": [], "limits": [], "webhooks": found} for t, found in hooks.items()}
+        document = config.document(config_check.parse({"tenants": tenants}))
+        record = {"version": document.version, "document": config.encode(document)}
+        before = self.applied(document.version)
+        self.send(topics.CONFIG, "config", "Config", record)
+        if self.live is not None:
+            await_(lambda: self.applied(document.version) > before, "the configuration", 10)
+
+    def applied(self, version: str) -> int:
+        return 0 if self.live is None else self.live.log.read_text().count(f"as of config {version}")
+
+    def event(self, tenant: str, kind: str = "batch.completed", **more: Any) -> str:
+        """The id of a new event."""
+        batch_id = f"batch_{uuid.uuid4().hex}"
+        record = {"tenant": tenant, "event_id": webhooks.event_id(batch_id, kind), "type": kind, "batch_id": batch_id}
+        record |= {"created_at": time.time_ns() // 1_000_000, "repeat": False, "endpoint": ""}
+        self.send(topics.EVENTS, tenant, "Event", record | more)
+        return str(record["event_id"])
+
+    def deliveries(self) -> dict[deliveries.Key, Any]:
+        """The newest records of the topic."""
+        consumer = Consumer(kafka_settings.consumer(self.kafka, "look", "look"))
+        found: dict[deliveries.Key, Any] = {}
+        try:
+            for partition in range(4):
+                place = TopicPartition(topics.DELIVERIES, partition, 0)
+                _, high = consumer.get_watermark_offsets(place, 10)
+                consumer.assign([place])
+                at = 0
+                while at < high:
+                    for message in consumer.consume(500, 1):
+                        record = self.codec.decode(message.value() or b"")[1]
+                        found[deliveries.key(record)] = record
+                        at = (message.offset() or 0) + 1
+        finally:
+            consumer.close()
+        return found
+
+    def shown(self, tenant: str, event_id: str, endpoint: str = "default") -> Record:
+        """A delivery in Redis."""
+        text = self.redis.hget(deliveries.event_name(tenant, event_id), endpoint)
+        return orjson.loads(text) if text else {}
+
+    def status(self, tenant: str, event_id: str, endpoint: str = "default") -> str:
+        return str(self.shown(tenant, event_id, endpoint).get("status", ""))
+
+
+@pytest.fixture(scope="module")
+def world(parts: Parts, kafka: str, codec: Codec) -> Iterator[World]:
+    parts.start("redis")
+    made = World(parts, kafka, codec)
+    made.apply({})
+    made.start()
+    await_(lambda: bool(made.live and made.live.said("webhooks as of config")), "the application", 90)
+    yield made
+    if made.live is not None:
+        assert made.live.stop() == 0
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver(NEW)
+    yield made
+    made.close()
+
+
+def hook(receiver: Receiver, path: str = "/", **more: Any) -> Record:
+    return {"url": receiver.url(path), "secret_env": ["HOOK_NEW", "HOOK_OLD"], "private": True, **more}
+
+
+def tenant() -> str:
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+def test_each_endpoint_gets_what_it_wants_signed_by_both_secrets(world: World, receiver: Receiver) -> None:
+    acme, globex = tenant(), tenant()
+    world.apply(
+        {
+            acme: [
+                hook(receiver, "/all"),
+                hook(receiver, "/bad", name="bad", events=["batch.failed", "batch.expired"]),
+            ],
+            globex: [hook(receiver, "/other")],
+        }
+    )
+    sent = {kind: world.event(acme, kind) for kind in webhooks.TYPES}
+    await_(lambda: len(receiver.ids("/all")) >= 4 and len(receiver.ids("/bad")) >= 2, "six calls")
+    assert sorted(receiver.ids("/all")) == sorted(sent.values())
+    assert sorted(receiver.ids("/bad")) == sorted([sent["batch.failed"], sent["batch.expired"]])
+    assert not receiver.ids("/other")
+    for got in receiver.got:
+        assert got.event.id == got.event_id and sent[got.event.type] == got.event_id
+        assert got.event.object == "event" and got.event.data.id.startswith("batch_")
+        assert len(got.headers["webhook-signature"].split()) == 2
+        old = Receiver(OLD)
+        assert old._client.webhooks.unwrap(got.body, got.headers, secret=OLD).id == got.event_id
+        old.close()
+    await_(lambda: all(world.status(acme, e) == "delivered" for e in sent.values()), "the log")
+    text = "".join(map(str, world.deliveries().values())) + str(world.redis.keys()) + world.live.log.read_text()  # type: ignore[union-attr]
+    assert not any(secret.removeprefix("whsec_") in text for secret in (OLD, NEW))
+
+
+def test_an_event_that_is_written_twice_is_told_once(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    world.apply({acme: [hook(receiver)]})
+    batch_id = f"batch_{uuid.uuid4().hex}"
+    event_id = webhooks.event_id(batch_id, "batch.completed")
+    for _ in range(3):
+        world.event(acme, batch_id=batch_id, event_id=event_id)
+    last = world.event(acme)
+    await_(lambda: world.status(acme, last) == "delivered" and world.status(acme, event_id) == "delivered", "both")
+    assert sorted(receiver.ids("/")) == sorted([event_id, last])
+
+
+def test_slow_dead_and_hanging_receivers_hold_up_nobody(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    nobody = Receiver(NEW)
+    nobody.close()
+    paths = ("500", "hang", "redirect", "slow")
+    receiver.answers = {"/500": 500, "/hang": "hang", "/redirect": 302, "/slow": "slow"}
+    hooks = [hook(receiver, f"/{name}", name=name) for name in (*paths, "good")]
+    hooks.append(hook(nobody, name="refused"))
+    hooks.append(hook(receiver, "/unsigned", name="unsigned", secret_env="HOOK_MISSING"))
+    hooks.append(hook(receiver, "/unsigned", name="badly", secret_env=["HOOK_NEW", "HOOK_BAD"]))
+    world.apply({acme: hooks})
+    began = time.monotonic()
+    sent = [world.event(acme) for _ in range(20)]
+    await_(lambda: len(receiver.ids("/good")) >= 20, "the good one's", 8)
+    assert time.monotonic() - began < 8
+    assert sorted(receiver.ids("/good")) == sorted(sent)
+    await_(lambda: all(world.status(acme, e, "slow") == "delivered" for e in sent), "the slow one's", 30)
+    assert 1 < receiver.most_open["/slow"] <= 4 and receiver.most_open["/hang"] <= 4
+    faults = {"500": "it answered 500", "redirect": "redirects are not followed", "refused": "no connection",
+              "unsigned": "HOOK_MISSING is not in", "badly": "HOOK_BAD is not whsec_"}  # fmt: skip
+    for name, words in faults.items():
+        await_(lambda n=name: world.shown(acme, sent[0], n)["attempts"], f"an attempt for {name}")
+        shown = world.shown(acme, sent[0], name)
+        assert shown["status"] == "pending" and words in shown["attempts"][0]["error"], shown
+        assert shown["due_at"] - shown["attempts"][0]["at"] >= 4_000
+    await_(lambda: any(world.shown(acme, e, "hang")["attempts"] for e in sent), "a hanging attempt's end", 15)
+    errors = [a["error"] for e in sent for a in world.shown(acme, e, "hang")["attempts"]]
+    assert all("no answer within 10 s" in error for error in errors)
+    assert not receiver.ids("/elsewhere") and not receiver.ids("/unsigned")
+
+
+def test_a_kill_while_deliveries_are_pending_loses_none(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    receiver.answers = {"/": "hang"}
+    world.apply({acme: [hook(receiver)]})
+    sent = [world.event(acme) for _ in range(30)]
+    await_(lambda: receiver.open["/"] >= 1, "a call under way")
+    known = world.deliveries()
+    assert world.live is not None
+    first = world.live.popen.pid
+    assert sum(d["status"] == "pending" for key, d in known.items() if key.tenant == acme) >= 1
+    world.live.kill()
+    unseen = [world.event(acme) for _ in range(5)]  # while nobody is there
+    receiver.closing.set()  # lets go of those that hang
+    receiver.answers = {"/": 204}
+    world.live.start()
+    assert world.live.popen.pid != first
+    await_(lambda: set(receiver.ids("/", 204)) >= {*sent, *unseen}, "all events", 60)
+    await_(lambda: all(world.status(acme, e) == "delivered" for e in (*sent, *unseen)), "the log")
+    assert all(got.event is not None and got.event.id == got.event_id for got in receiver.got)
+    assert set(receiver.ids("/")) == {*sent, *unseen}
+
+
+def test_redis_loses_everything(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    receiver.answers = {"/bad": 503}
+    world.apply({acme: [hook(receiver, "/good", name="good"), hook(receiver, "/bad", name="bad")]})
+    sent = [world.event(acme) for _ in range(5)]
+    await_(lambda: all(world.status(acme, e, "good") == "delivered" for e in sent), "the good one's")
+    await_(lambda: len(receiver.ids("/bad")) >= 5, "each failed once")
+    calls = len(receiver.ids("/good"))
+    world.redis.flushall()
+    world.event(acme)
+    receiver.answers = {}
+    await_(lambda: set(receiver.ids("/bad", 204)) >= set(sent), "what was pending", 60)
+    await_(lambda: all(world.status(acme, e, "good") == "delivered" for e in sent), "the log, written anew", 60)
+    await_(lambda: all(world.status(acme, e, "bad") == "delivered" for e in sent), "the log, written anew", 60)
+    await_(lambda: len(receiver.ids("/good")) == calls + 1, "the new event")
+    assert len(set(receiver.ids("/good"))) == calls + 1, "what was delivered is not delivered again"
+
+
+def test_an_endpoint_that_is_gone_is_called_again_after_the_next_apply(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    receiver.answers = {"/": 410}
+    hooks = {acme: [hook(receiver), hook(receiver, "/other", name="other")]}
+    world.apply(hooks)
+    first = world.event(acme)
+    await_(lambda: world.shown(acme, first).get("attempts"), "its 410")
+    receiver.answers = {}
+    later = [world.event(acme) for _ in range(3)]
+    await_(lambda: set(receiver.ids("/other")) == {first, *later}, "the other endpoint's")
+    assert world.live is not None
+    world.live.kill()
+    world.live.start()
+    fence = world.event(acme)
+    await_(lambda: fence in receiver.ids("/other"), "the other endpoint's after a kill", 30)
+    due_ms = world.shown(acme, first)["due_at"]
+    await_(lambda: time.time() * 1000 > due_ms + 1_000, "the time of its next attempt")
+    assert receiver.ids("/") == [first]
+    world.apply(hooks)  # the same once more
+    await_(lambda: set(receiver.ids("/", 204)) == {first, fence, *later}, "all of it")
+
+
+def test_an_event_is_told_again_when_asked(world: World, receiver: Receiver) -> None:
+    acme = tenant()
+    world.apply({acme: [hook(receiver, "/one", name="one"), hook(receiver, "/two", name="two")]})
+    batch_id = f"batch_{uuid.uuid4().hex}"
+    event_id = world.event(acme, batch_id=batch_id)
+    await_(lambda: len(receiver.got) == 2, "both")
+    world.event(acme, event_id=event_id, batch_id=batch_id, repeat=True, endpoint="one")
+    await_(lambda: receiver.ids("/one") == [event_id, event_id], "the repetition")
+    await_(lambda: len(world.shown(acme, event_id, "one")["attempts"]) == 2, "both attempts in the log")
+    last = world.event(acme)
+    await_(lambda: last in receiver.ids("/two"), "another event")
+    assert receiver.ids("/two") == [event_id, last]
