@@ -1,4 +1,4 @@
-"""Lists, shows and replays dead letters: `python -m ingest.dead_letters list | show NUMBER | replay NUMBER...`."""
+"""Lists, shows and replays dead letters: `millrace dead-letters list | show NUMBER | replay NUMBER...`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from typing import Final
 
 from confluent_kafka import KafkaException
 
@@ -19,10 +20,12 @@ from schemas import registry
 from schemas.addresses import Addresses
 from schemas.wire import Codec
 
+PROG: Final = "python -m ingest.dead_letters"
 
-def arguments() -> argparse.ArgumentParser:
+
+def arguments(prog: str = PROG) -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m ingest.dead_letters", description=__doc__)
+    parser = argparse.ArgumentParser(prog=prog, description="Lists, shows and replays dead letters.")
     commands = parser.add_subparsers(dest="command", required=True)
     choosing = argparse.ArgumentParser(add_help=False)
     choosing.add_argument("--tenant", default="")
@@ -83,9 +86,9 @@ def replay(addresses: Addresses, codec: Codec, args: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Entry point; the exit status."""
-    args = arguments().parse_args(argv)
+    args = arguments(prog).parse_args(argv)
     addresses = Addresses.of(os.environ)
     try:
         codec = registry.connect(addresses.registry)
