@@ -45,6 +45,7 @@ DOCUMENT: dict[str, Any] = {
         "watcher": tenant("watcher") | {"keys": [{"name": "k", "key": "mr-watcher", "roles": ["analyst"]}]},
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "cli-purse": tenant("cli-purse", prepaid=True),
         "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
         "many": tenant("many"),
