@@ -236,7 +236,7 @@ def test_the_operators_commands_reach_kafka(cli: Commands):
     assert "the balance is 99" in cli.good("credit", "cli-purse", "-1").out
     nobody = cli("credit", "nobody-at-all", "5", "--json")
     assert nobody.code == 1 and json.loads(nobody.err)["error"]["code"] == "not_booked"
-    assert all("reason" in row for row in cli.good("dead-letters", "list", "--json").rows())
+    assert all("reason" in row for row in cli.good("dead-letters", "ls", "--json").rows())
     assert cli("dead-letters", "show", "999999999").code == 1
     assert cli.good("webhooks", "ls", "--json").rows() == []
     again = cli("webhooks", "redeliver", "evt_none")

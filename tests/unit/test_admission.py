@@ -88,6 +88,14 @@ def test_a_request_larger_than_the_whole_limit_is_refused_even_in_a_batch():
     assert (result["status"], result["http_status"], result["error_code"]) == ("refused", 429, "quota_exceeded")
 
 
+def test_a_batch_line_tells_how_long_it_held_a_slot_and_one_that_held_none_says_so():
+    e = engine([{"on": "total_tokens", "per": "hour", "max": 20}])
+    e.step("Request", ran := line(1, "w", body={"max_tokens": 5}), T0)
+    e.step("Completion", completion(ran, started_at=T0 + 5, finished_at=T0 + 12), T0 + 13)
+    e.step("Request", line(2, "w", body={"max_tokens": 50}), T0 + 14)
+    assert [r["engine_ms"] for r in e.read("batch_results")] == [7, -1]
+
+
 def test_batch_lines_over_quota_wait_in_order_for_the_next_window():
     e = engine([{"on": "requests", "per": "minute", "max": 2}])
     sent = [line(i, f"t{i}") for i in range(1, 6)]

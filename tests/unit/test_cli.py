@@ -412,10 +412,10 @@ def test_deliveries_are_listed_and_told_again(api):
 def test_what_the_operator_asks_for_needs_to_know_where_kafka_is(monkeypatch):
     for name in ("MILLRACE_KAFKA", "MILLRACE_SERVICE"):
         monkeypatch.delenv(name, raising=False)
-    for line in (("keys", "ls"), ("credit", "acme", "-5"), ("dead-letters", "list")):
+    for line in (("keys", "ls"), ("credit", "acme", "-5"), ("dead-letters", "ls")):
         done = run(*line)
         assert done.exit_code == 1 and "is not set" in done.stderr and not done.stdout
-    assert run("dead-letters", "list", "--nonsense").exit_code in (1, 2)
+    assert run("dead-letters", "ls", "--nonsense").exit_code in (1, 2)
     assert "replay" in run("dead-letters", "--help").stdout
 
 
