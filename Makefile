@@ -9,10 +9,12 @@ MAKEOVERRIDES =
 override Q := $(value Q)
 override CONFIG := $(value CONFIG)
 override S := $(value S)
-export Q CONFIG S
+override T := $(value T)
+override D := $(value D)
+export Q CONFIG S T D
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records providers
+.PHONY: help install present up down status logs apply sql report demo bench million test check gpu test-gpu test-athena format lock records providers
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -40,8 +42,11 @@ logs: present  ## follow the logs; S=service for one of them
 apply: install  ## publish the configuration in the folder CONFIG
 	@$(RUN) exec -- python -m ingest.apply "$${CONFIG:-config}"
 
-sql: install  ## Q="select ..." over the views usage, responses and audit; prints CSV
+sql: install  ## Q="select ..." over the tables and views of the lake; T=tenant for its rows alone; prints CSV
 	@$(RUN) exec -- python -m streams.lake_sql
+
+report: install  ## what was used, by whom and for how much, as one HTML file; D=days
+	@$(RUN) exec -- python -m streams.report --days "$${D:-7}"
 
 demo: up  ## a real batch and real-time calls, from the SDK to Parquet
 	@$(RUN) exec -- python -m examples.demo
@@ -66,6 +71,10 @@ gpu: install  ## add what the engine `transformers` needs (4 GB)
 
 test-gpu: gpu  ## the tests of that engine; on the CPU where there is no GPU
 	@.venv/bin/python -m pytest -m gpu tests/gpu
+
+test-athena: install  ## every view in Trino, Athena's engine, against DuckDB; fetches 450 MB once
+	@.venv/bin/python -m tests.athena.install
+	@.venv/bin/python -m pytest -m athena tests/athena
 
 format: install  ## put the code into shape
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .

@@ -20,9 +20,11 @@ MIN_LINES: Final = 20
 MEMORY_S: Final = 60
 # Older measurements are of another time; pools may have been changed since.
 KEPT_MS: Final = 86_400_000
-# A batch is refused for its window only where the pools would need this much more: they may do better than measured,
-# by a third on a noisy machine.
+# On a noisy machine the same figure moves by a third. So a batch is refused for its window only where the pools would
+# need that much more, and what is promised instead has that much to spare.
 DOUBT: Final = 1.33
+# Until a batch is validated and its lines come as fast as the pools take them, and from the last answer to its files.
+STARTING_MS: Final = 5_000
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ def together(reports: Iterable[Report], model: str, pools: str, now_ms: int) -> 
 
 
 class Promise(NamedTuple):
-    """When a new batch would be done (ms): at best, and where it takes the longer of what its size allows."""
+    """When a new batch would be done (ms): at best, and with what can be promised."""
 
     earliest_ms: int
     safe_ms: int
@@ -99,7 +101,8 @@ def promise(
 
     Lines of the tenant with an earlier deadline go first; tenants take turns, so each of the others gets as many lines
     done meanwhile as it has, at most as many as this one. A line may take as long as those that were measured, or as
-    its tokens do: at best it is the quicker of both. Without a rate of tokens only lines count.
+    its tokens do: at best it is the quicker of both, and the slower one is promised. Without a rate of tokens only
+    lines count.
     """
     waiting: defaultdict[str, int] = defaultdict(int)
     for queue in queues:
@@ -111,7 +114,7 @@ def promise(
     by_tokens = tokens / measure.tokens_per_second if measure.tokens_per_second else by_lines
     before = ahead / measure.lines_per_second
     earliest, safe = (before + f(by_lines, by_tokens) for f in (min, max))
-    return Promise(now_ms + int(1000 * earliest), now_ms + int(1000 * safe))
+    return Promise(now_ms + int(1000 * earliest), now_ms + STARTING_MS + int(1000 * DOUBT * safe))
 
 
 def impossible(promise: Promise, deadline_ms: int, now_ms: int) -> bool:

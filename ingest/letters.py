@@ -11,6 +11,7 @@ from ingest.arrival import PLACE, PREFIX, REPLAY_OF
 from schemas.records import DeadLetter, Replay
 
 PREVIEW_BYTES: Final = 200
+SHOWN_BYTES: Final = 10_000
 
 
 class Letter(NamedTuple):

@@ -16,6 +16,9 @@ from schemas.wire import Codec
 # Without it the client waits for ever on a registry that accepts a connection and says nothing.
 TIMEOUT_S = 10
 MOST_REMEMBERED = 1_000
+# Registries count their schemas by positive signed integers; an id that cannot be is a bad request to some.
+MAX_ID = 0x7FFFFFFF
+NO_SCHEMA = (400, 404, 422)
 
 
 def _client(url: str) -> SchemaRegistryClient:
@@ -85,10 +88,12 @@ def properties(url: str) -> Callable[[int], frozenset[str]]:
 
 def _schema(client: SchemaRegistryClient, schema_id: int) -> Schema:
     """KeyError: there is none with this id."""
+    if not 0 < schema_id <= MAX_ID:
+        raise KeyError(schema_id)
     try:
         return client.get_schema(schema_id)
     except SchemaRegistryError as error:
-        if error.http_status_code == 404:
+        if error.http_status_code in NO_SCHEMA:
             raise KeyError(schema_id) from error
         raise
 

@@ -94,10 +94,15 @@ class Codec:
             schema = self._lookup(schema_id)
         except KeyError:
             raise WireError(f"unknown schema id {schema_id}", schema_id) from None
-        name = str(schema.get("name", "")).rpartition(".")[2]
+        # A registry holds what others put there: bare types, schemas of other kinds, references to other schemas.
+        name = str(schema.get("name", "")).rpartition(".")[2] if isinstance(schema, Mapping) else ""
         if name not in self._readers:
-            raise WireError(f"schema id {schema_id} is a {name or schema}, which has no place here", schema_id)
-        writer = fastavro.parse_schema(plain(dict(schema)))
+            what = name or f"schema {str(schema)[:100]}"
+            raise WireError(f"schema id {schema_id} is a {what}, which has no place here", schema_id)
+        try:
+            writer = fastavro.parse_schema(plain(dict(schema)))
+        except Exception as error:  # fastavro raises many kinds
+            raise WireError(f"schema id {schema_id} cannot be read: {error}"[:500], schema_id) from error
         self._by_id[schema_id] = (name, writer)
         return name, writer
 

@@ -13,7 +13,7 @@ from schemas import topics
 from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Open, Request, Started
 from streams import account, closing, emission, entry, guarding, ledger, quota, sequence
 from streams.closing import Emits
-from streams.dispatch import GUARD_STEP, send, send_on, sent_at
+from streams.dispatch import GUARD_STEP, given_up, send, send_on, sent_at
 from streams.emission import Emit, control
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
@@ -269,7 +269,7 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
         closing.end_with_followers(tenant, o, guarding.UNAVAILABLE, now_ms, emits)
         after_end(tenant, o, now_ms, emits)
     elif o["phase"] == "running" and not o["started"] and now_ms >= o["due"] and o["step"] + 1 < len(o["route"]):
-        emits.append(emission.given_up(tenant.name, o, o["route"][o["step"]], sent_at(tenant, o), now_ms))
+        emits.append(given_up(tenant.name, o, o["route"][o["step"]], sent_at(tenant, o), now_ms))
         send_on(tenant, o, now_ms, emits)
 
 

@@ -9,12 +9,14 @@ import orjson
 
 from schemas import topics
 from schemas.config import Mirror, Pool
-from schemas.records import Open
+from schemas.records import Completion, Open
 from streams import affinity
 from streams import body as bodies
+from streams.circuit import SILENT
 from streams.emission import SHADOW_SUFFIX, Emit
 from streams.policy import point
 from streams.state import Tenant
+from streams.verdict import error_body
 
 # How long past start_by a silent pool is left before the next one is tried: clocks differ, records travel.
 START_GRACE_MS: Final = 2_000
@@ -55,6 +57,40 @@ def sent_at(tenant: Tenant, o: Open) -> int:
     assert tenant.policy is not None, "a request was sent under a policy"
     pool = tenant.policy.document.pools.get(o["route"][o["step"]])
     return o["due"] - START_GRACE_MS - (pool.first_token_timeout_ms if pool is not None else 0)
+
+
+def given_up(tenant: str, o: Open, pool: str, since_ms: int, now_ms: int) -> Emit:
+    """A Completion of work that a pool was sent at `since_ms` and nobody began: for those who watch pools.
+
+    To admission it means nothing when it comes back: the request has gone on, and no token was spent. Seen twice after
+    a restore, it is the same attempt.
+    """
+    record: Completion = {
+        "tenant": tenant,
+        "request_id": o["request_id"],
+        "attempt": f"{o['request_id']}.{o['step']}.silent",
+        "step": o["step"],
+        "pool": pool,
+        "worker": "",
+        "engine": "",
+        "model_version": "",
+        "precision": "",
+        "outcome": "unavailable",
+        "http_status": 503,
+        "body": error_body("No worker of the pool began it in time.", "server_error", SILENT),
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "streamed": False,
+        "started_at": since_ms,
+        "first_token_at": now_ms,
+        "finished_at": now_ms,
+        "findings": [],
+        "model": o["model"],
+        "shadow_of": "",
+    }
+    return Emit(topics.JOURNAL, tenant, "Completion", record)
 
 
 def send_on(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:

@@ -8,9 +8,8 @@ from typing import Any, Final, NamedTuple
 from schemas import topics
 from schemas.config import Price
 from schemas.records import Completion, Open
-from streams.circuit import SILENT
 from streams.moderation import Moderator
-from streams.verdict import Verdict, error_body
+from streams.verdict import Verdict
 
 # What is put behind a request's id to name its copy for a shadow model.
 SHADOW_SUFFIX: Final = "~shadow"
@@ -54,54 +53,19 @@ def may_gather(topic: str) -> bool:
 
 def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: str) -> list[Emit]:
     """Everything that is written when a request ends, `stored` being the body the lake may keep."""
-    key = o["request_id"]
+    key, lake = o["request_id"], response(tenant, o, v, now_ms, stored)
     out = [Emit(topics.USAGE, tenant, "Usage", usage(tenant, o, v, bill, now_ms))]
-    out.append(Emit(topics.RESPONSES, tenant, "Response", response(tenant, o, v, now_ms, stored)))
+    out.append(Emit(topics.RESPONSES, tenant, "Response", lake))
     if o["batch_id"]:
         out.append(Emit(topics.BATCH_RESULTS, o["batch_id"], "BatchResult", batch_result(tenant, o, v, bill)))
     for topic in o["reply_to"]:
         if topic.startswith(topics.ANSWERS):
-            # Its reader is the one who asked: he gets the answer itself, whatever the lake may keep of it.
-            answer = response(tenant, o, v, now_ms, v.body.decode("utf-8", "replace"))
-            # By its order key, so that the answers of one device stay in order.
-            out.append(Emit(topic, o["order_key"] or key, "Response", answer))
+            # He who asked gets the answer itself, whatever the lake keeps of it; those of one device stay in order.
+            whole = response(tenant, o, v, now_ms, v.body.decode("utf-8", "replace"))
+            out.append(Emit(topic, o["order_key"] or key, "Response", whole))
         else:
             out.append(Emit(topic, key, "Reply", reply_record(tenant, key, v)))
     return out
-
-
-def given_up(tenant: str, o: Open, pool: str, since_ms: int, now_ms: int) -> Emit:
-    """A Completion of work that a pool was sent at `since_ms` and nobody began: for those who watch pools.
-
-    To admission it means nothing when it comes back: the request has gone on, and no token was spent. Seen twice after
-    a restore, it is the same attempt.
-    """
-    record: Completion = {
-        "tenant": tenant,
-        "request_id": o["request_id"],
-        "attempt": f"{o['request_id']}.{o['step']}.silent",
-        "step": o["step"],
-        "pool": pool,
-        "worker": "",
-        "engine": "",
-        "model_version": "",
-        "precision": "",
-        "outcome": "unavailable",
-        "http_status": 503,
-        "body": error_body("No worker of the pool began it in time.", "server_error", SILENT),
-        "input_tokens": 0,
-        "output_tokens": 0,
-        "cached_tokens": 0,
-        "reasoning_tokens": 0,
-        "streamed": False,
-        "started_at": since_ms,
-        "first_token_at": now_ms,
-        "finished_at": now_ms,
-        "findings": [],
-        "model": o["model"],
-        "shadow_of": "",
-    }
-    return Emit(topics.JOURNAL, tenant, "Completion", record)
 
 
 def reply_record(tenant: str, request_id: str, v: Verdict) -> dict[str, Any]:

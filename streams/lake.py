@@ -173,7 +173,12 @@ def insert(table: Table) -> str:
 
 
 def _interval(ms: int) -> str:
-    return f"INTERVAL '{ms // 60_000}' MINUTE(5)"
+    """An interval of Flink's SQL, whose minutes have two digits."""
+    if ms % partition.DAY_MS == 0:
+        return f"INTERVAL '{ms // partition.DAY_MS}' DAY"
+    minutes, rest = divmod(ms, 60_000)
+    assert rest == 0 and minutes < 100, f"{ms} ms cannot be written"
+    return f"INTERVAL '{minutes}' MINUTE"
 
 
 def _shown(column: Column) -> str:

@@ -14,7 +14,7 @@ To add a command, write a module here with `add_to(app)` and name it in `__main_
 What every command keeps:
 - stdout holds what was asked for and nothing else; progress, remarks and faults go to stderr (`terminal.say`).
 - `--json` prints one JSON document, or one a line where there are many; names are the API's, or stable names of ours.
-- Colours and moving parts only where stdout and stderr are terminals (`terminal.LIVELY`).
+- Colours and moving parts only where stdout and stderr are terminals (`terminal.lively()`).
 - Exit status 0: done. 1: what was asked for failed (`Fault`, or `typer.Exit(1)`). 2: the command line makes no sense.
   130: interrupted.
 - Imports that take long (Kafka, boto3, openai) stand inside the command: the others must not pay for them.

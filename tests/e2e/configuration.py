@@ -15,9 +15,12 @@ CARRIERS = ("carried-0", "carried-1", "carried-2", "carried-3")
 UPGRADED = ("upgraded-0", "upgraded-1")
 # Tokens that a tenant whose batches are cancelled may spend in a month.
 PATIENCE = 10_000_000
+# Tokens that a tenant's batches may have waiting.
+ENQUEUED = 30_000
 # What a tenant on the command line reads from and writes to.
 CLI_BUCKET = "e2e-cli"
 KEY_ENV = "E2E_UPSTREAM_KEY"
+HOOK_ENV = "E2E_HOOK_SECRET"
 
 
 def tenant(name: str, **more: Any) -> dict[str, Any]:
@@ -42,6 +45,7 @@ DOCUMENT: dict[str, Any] = {
         "watcher": tenant("watcher") | {"keys": [{"name": "k", "key": "mr-watcher", "roles": ["analyst"]}]},
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "cli-purse": tenant("cli-purse", prepaid=True),
         "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
         "many": tenant("many"),
@@ -49,6 +53,11 @@ DOCUMENT: dict[str, Any] = {
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),
+        "control": tenant("control"),
+        "thrifty": tenant("thrifty", prepaid=True),
+        "queued": tenant(
+            "queued", limits=[{"on": "enqueued_tokens", "max": ENQUEUED}, {"on": "requests", "per": "day", "max": 1}]
+        ),
         "relayed": tenant("relayed"),
         "leaky": tenant("leaky"),
         "splitter": tenant("splitter"),
@@ -70,6 +79,8 @@ DOCUMENT: dict[str, Any] = {
         "slow": {"engine": "echo", "concurrency": 24, "first_token_ms": 200, "token_ms": 60},
         # One generation takes minutes and all there is.
         "stuck": {"engine": "echo", "concurrency": 1, "token_ms": 1000, "first_token_timeout_ms": 2000},
+        # A batch of thousands takes seconds there, each of them what it costs at half the price.
+        "control": {"engine": "echo", "concurrency": 32, "first_token_ms": 20, "token_ms": 10},
         # Slow and wide: hundreds of generations are in their middle at any moment.
         "wide": {"engine": "echo", "concurrency": 300, "first_token_ms": 200, "token_ms": 200},
     },
@@ -96,6 +107,11 @@ DOCUMENT: dict[str, Any] = {
         "shadowed": {"route": ["echo"], "shadow": {"model": "echo-b"}},
         "slow": {"route": ["slow"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
         "stuck": {"route": ["stuck", "echo"]},
+        "control": {
+            "route": ["control"],
+            "max_output_tokens": 100,
+            "price": {"version": "2026-11", "input": 1000000, "output": 2000000, "batch_percent": 50},
+        },
         "wide": {"route": ["wide"], "price": {"version": "2026-11", "input": 1000000, "output": 2000000}},
     },
     "aliases": {"default": "echo"},

@@ -94,4 +94,5 @@ def collect(stack: Stack) -> Evidence:
         audit=records(stack, "audit"),
         batch_results=records(stack, "batch_results"),
         replies=[record for name, record in replies if name == "Reply"],
+        answers=[(name, r) for name in topics(stack) if name.startswith("responses.") for r in records(stack, name)],
     )

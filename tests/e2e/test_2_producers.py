@@ -166,7 +166,9 @@ def test_a_letter_is_replayed_by_the_operator_and_answered_once(stack: Stack, ki
         return [d for d in records(stack, "dead_letters") if d["value"] == name.encode()]
 
     (letter,) = eventually(mine, 30, "the letter")
-    done = stack.command("exec", "--", "python", "-m", "ingest.dead_letters", "replay", "--all", "--tenant", "maker")
+    done = stack.command(
+        "exec", "--", "python", "-m", "ingest.cli", "dead-letters", "replay", "--all", "--tenant", "maker"
+    )
     assert done.returncode == 0, done.stderr
     again = eventually(lambda: (x := mine()) and len(x) == 2 and x[1], 30, "its second letter")
     assert again["headers"][REPLAY_OF] == f"{letter['partition']}:{letter['offset']}".encode()

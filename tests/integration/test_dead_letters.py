@@ -75,12 +75,12 @@ def configure(parts: Parts, folder: Path, text: str) -> None:
 
 
 def command(parts: Parts, *words: str) -> subprocess.CompletedProcess[bytes]:
-    line = [sys.executable, "-m", "ingest.dead_letters", *words]
+    line = [sys.executable, "-m", "ingest.cli", "dead-letters", *words]
     return subprocess.run(line, env=parts.environment("letters"), capture_output=True, timeout=60, check=False)
 
 
 def listed(parts: Parts, *words: str) -> list[dict[str, Any]]:
-    done = command(parts, "list", "--json", *words)
+    done = command(parts, "ls", "--json", *words)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -31,6 +31,8 @@ class Evidence:
     batch_results: list[Record] = field(default_factory=list)
     replies: list[Record] = field(default_factory=list)
     work: list[Record] = field(default_factory=list)
+    # Of topics of one tenant's answers, with the topic's name.
+    answers: list[tuple[str, Record]] = field(default_factory=list)
 
     def of(self, name: str) -> list[tuple[Record, int]]:
         """(record, time) of one kind in the journal."""
@@ -98,11 +100,13 @@ def audit(e: Evidence, *, finished: bool = True) -> list[str]:
     ):  # fmt: skip
         for record in records:
             books.wrote(topic, schema, record)
+    for topic, record in e.answers:
+        books.wrote(topic, "Response", record)
     if e.work:
         _walk_by_time(auditor.walk, e)
     else:
         auditor.found += budgets(e.journal, e.usage)
-    books.finish(finished, replies=bool(e.replies), results=bool(e.batch_results))
+    books.finish(finished, replies=bool(e.replies), results=bool(e.batch_results), answers=bool(e.answers))
     return auditor.found
 
 

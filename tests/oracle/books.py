@@ -9,6 +9,8 @@ from tests.oracle.question import Record, fingerprint, identity
 
 Identity = tuple[str, str]
 SHARED = ("hit", "follower")
+# What the name of a topic of one tenant's answers begins with.
+ANSWERS = "responses."
 
 
 def shadow(i: Identity) -> bool:
@@ -70,6 +72,13 @@ class Books:
         """A record of a topic."""
         if schema == "Usage":
             self._usage(r)
+        elif schema == "Response" and topic.startswith(ANSWERS):
+            # To a producer on its tenant's own topic: a reply in the form of the lake.
+            if topic != f"{ANSWERS}{r['tenant']}":
+                self.found.append(f"{identity(r)} was answered on {topic}, which is another's")
+            self.told[identity(r)].add((r["status"], hash(r["body"].encode())))
+            self.reached.add((identity(r), topic))
+            self.shown[identity(r)] = hash(r["body"].encode())
         elif schema == "Response":
             if identity(r) in self.responses:
                 self.found.append(f"two responses of {identity(r)}")
@@ -116,10 +125,10 @@ class Books:
         if a["action"] == "mask" and a["stage"] == "request":
             self.masked.add(identity(a))
 
-    def finish(self, finished: bool, *, replies: bool = True, results: bool = True) -> None:
-        """Judge what can only be judged at the end; `replies` and `results`: whether those topics were read."""
+    def finish(self, finished: bool, *, replies: bool = True, results: bool = True, answers: bool = True) -> None:
+        """Judge what can only be judged at the end; `replies`, `results`, `answers`: whether those topics were read."""
         self._once(finished)
-        self._told(finished and replies)
+        self._told(finished and replies, finished and answers)
         self._shared()
         for i, row in self.rows.items():
             if row.status == "blocked" and row.cache not in SHARED and i not in self.blocks:
@@ -142,7 +151,7 @@ class Books:
             if i in self.rows and self.rows[i].status != status:
                 self.found.append(f"response of {i} is {status}, its usage row {self.rows[i].status}")
 
-    def _told(self, all_answered: bool) -> None:
+    def _told(self, all_answered: bool, producers_too: bool) -> None:
         for i, answers in self.told.items():
             if len(answers) > 1:
                 self.found.append(f"{i} was told {len(answers)} different answers")
@@ -152,10 +161,10 @@ class Books:
                 self.found.append(f"{i} was told {others}, its row says {row.status}")
         wrong = sorted((i, t) for i, t in self.reached if t and t not in self.callers.get(i, ()))
         self.found += [f"{i} was answered on {topic}, where nobody waits" for i, topic in wrong]
-        if all_answered:
-            for i, topic in self.first_caller.items():
-                if i not in self.left and (i, topic) not in self.reached and (i, "") not in self.reached:
-                    self.found.append(f"{i} was never answered on {topic}")
+        for i, topic in self.first_caller.items():
+            known = producers_too if topic.startswith(ANSWERS) else all_answered
+            if known and i not in self.left and (i, topic) not in self.reached and (i, "") not in self.reached:
+                self.found.append(f"{i} was never answered on {topic}")
 
     def _shared(self) -> None:
         """A hit or a follower shows an answer its own tenant paid for, of the same model and the same parameters."""

@@ -9,9 +9,11 @@ import pytest
 
 from tests import oracle
 from tests.oracle import Evidence
+from tests.oracle.books import Books
 from tests.oracle.budgets import budgets
 from tests.oracle.question import alike
 from tests.simulation.world import CODEC, World
+from tests.unit.world import T0, completion, engine, request
 
 
 def collected(seed: int, steps: int = 1_500) -> Evidence:
@@ -104,6 +106,32 @@ def test_forged_evidence_is_seen(forge):
     evidence = collected(1)
     forge(evidence)
     assert oracle.audit(evidence)
+
+
+def told(*answers: tuple[str, dict[str, Any]], asked: str = "responses.acme") -> list[str]:
+    """What the books find of one request of a producer of acme that was answered so, and whose row is in order."""
+    books = Books([])
+    r = request(request_id="r", reply_to=asked, source="intake")
+    books.take("Request", r)
+    e = engine()
+    e.step("Request", r, T0)
+    e.step("Completion", c := completion(r), T0 + 1)
+    books.take("Completion", c)
+    for topic, schema in (("usage", "Usage"), ("responses", "Response")):
+        books.wrote(topic, schema, e.read(topic)[0])
+    for topic, more in answers:
+        books.wrote(topic, "Response", {**e.read("responses")[0], **more})
+    books.finish(True)
+    return books.found
+
+
+def test_an_answer_to_a_producer_is_a_reply_on_its_tenants_topic():
+    right, wrong = ("responses.acme", {}), ("responses.globex", {})
+    assert told(right) == told(right, right) == [], "at least once"
+    assert "never answered" in told()[0]
+    assert any("another's" in found for found in told(right, wrong))
+    assert any("different answers" in found for found in told(right, ("responses.acme", {"body": "other"})))
+    assert any("nobody waits" in found for found in told(("responses.acme", {}), asked=""))
 
 
 def test_without_the_work_that_was_sent_limits_on_requests_are_judged_by_rows():

@@ -12,16 +12,7 @@ from sqlglot import exp
 from infra import declared
 from schemas import catalogue
 from streams import lake
-
-GLUE = {
-    "string": "string",
-    "bytes": "binary",
-    "int": "int",
-    "long": "bigint",
-    "boolean": "boolean",
-    "double": "double",
-    "timestamp-millis": "timestamp",
-}
+from tests.athena import tables
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +20,12 @@ def plan(cloud):
     return cloud.plan("lake")
 
 
-def bare(avro):
-    """The name of an Avro type, out of a union with null."""
-    if isinstance(avro, list):
-        (avro,) = [t for t in avro if t != "null"]
-    return avro.get("logicalType", avro["type"]) if isinstance(avro, dict) else avro
-
-
 @pytest.mark.parametrize("table", lake.TABLES, ids=lambda t: t.name)
 def test_glue_columns_are_the_avro_fields(plan, table):
     planned = plan.resources("aws_glue_catalog_table")[f'this["{table.name}"]']
     schema = catalogue.raw(table.schema)
     columns = [(c["name"], c["type"], c["comment"]) for c in planned["storage_descriptor"][0]["columns"]]
-    assert columns == [(f["name"], GLUE[bare(f["type"])], f["doc"]) for f in schema["fields"]]
+    assert columns == tables.columns(table.schema)
     assert planned["description"] == schema["doc"]
     # Glue's own limits: a longer text would be refused when it is applied.
     assert all(len(comment) <= 255 for _, _, comment in columns) and len(schema["doc"]) <= 2048
@@ -58,11 +42,8 @@ def test_partitions_are_projected_on_the_folders_that_the_job_writes(plan, table
     assert [(k["name"], k["type"]) for k in planned["partition_keys"]] == [("dt", "date"), ("hour", "int")]
     assert [k["name"] for k in planned["partition_keys"]] == list(lake.PARTITIONS)
     settings = planned["parameters"]
-    assert settings["projection.enabled"] == "true"
-    assert (settings["projection.dt.type"], settings["projection.dt.format"]) == ("date", "yyyy-MM-dd")
-    assert (settings["projection.hour.range"], settings["projection.hour.digits"]) == ("0,25", "2")
-    folder = settings["storage.location.template"].replace("${dt}", "2026-11-02").replace("${hour}", "09")
-    assert folder == f"s3://acme-millrace/{table.name}/dt=2026-11-02/hour=09"
+    assert {name: value for name, value in settings.items() if name.startswith("projection.")} == tables.PROJECTION
+    assert settings["storage.location.template"] == tables.template("acme-millrace", table.name)
 
 
 def test_unfinished_uploads_outlive_the_longest_outage(plan):

@@ -105,14 +105,14 @@ def test_without_a_measure_any_window_will_do() -> None:
 def test_a_window_is_judged_by_what_was_measured() -> None:
     gateway = Gateway()
     gateway.report()
-    assert gateway.accept(LOAD, 10) == T0 + 10_000 == gateway.accept(LOAD._replace(model="default"), 9)
+    assert gateway.accept(LOAD, 10) == T0 + 18_300 == gateway.accept(LOAD._replace(model="default"), 9)
     with pytest.raises(ApiError) as refused:
         gateway.accept(LOAD, 7)
-    assert refused.value.code == "window_too_short" and "10s" in refused.value.message
+    assert refused.value.code == "window_too_short" and "19s" in refused.value.message
     for unknown in (LOAD._replace(lines=None), LOAD._replace(model=""), LOAD._replace(lines=0)):
         assert gateway.accept(unknown, 1) is None
     gateway.report(Queue("globex", T0, 1_000))
-    assert gateway.accept(LOAD, 20) == T0 + 20_000, "it takes turns with the other tenant"
+    assert gateway.accept(LOAD, 20) == T0 + 31_600, "it takes turns with the other tenant"
 
 
 def test_what_is_refused_for_its_window_takes_nothing_of_the_quota() -> None:

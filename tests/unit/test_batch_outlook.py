@@ -14,7 +14,7 @@ from ingest.batch_outlook import Facts, outlook, suspected
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
 from ingest.batch_watch import Pace
-from ingest.capacity import KEPT_MS, Measure, Meter, Queue, Report
+from ingest.capacity import DOUBT, KEPT_MS, STARTING_MS, Measure, Meter, Queue, Report
 from schemas import config, config_check
 from schemas.limits import Limit
 from tests.unit.test_batch_progress import DOCUMENT
@@ -134,7 +134,7 @@ SOON, LATER = NOW + 1_000_000, NOW + 2_000_000
 
 def done_s(lines: int, tokens: int, *queues: Queue, rate: Measure = RATE) -> tuple[float, float]:
     made = capacity.promise(rate, queues, "acme", LATER, lines, tokens, NOW)
-    return (made.earliest_ms - NOW) / 1000, (made.safe_ms - NOW) / 1000
+    return (made.earliest_ms - NOW) / 1000, round((made.safe_ms - NOW - STARTING_MS) / DOUBT / 1000, 2)
 
 
 def test_what_can_be_promised() -> None:
@@ -158,8 +158,8 @@ def test_a_window_is_refused_only_beyond_doubt() -> None:
     assert not capacity.impossible(quick, NOW + 7_000, NOW), "short lines may fit"
     told = acceptance.too_short(made, acceptance.Window("b", NOW, NOW + 7_000))
     assert (told.status, told.code, told.param) == (400, "window_too_short", "completion_window")
-    assert "completion_window of 10s" in told.message
-    assert told.headers["x-millrace-estimated-completion-at"] == str((NOW + 10_000) // 1000)
+    assert "completion_window of 19s" in told.message, "with a third, and what beginning takes, to spare"
+    assert told.headers["x-millrace-estimated-completion-at"] == str(-(-(NOW + 18_300) // 1000))
     assert not capacity.impossible(made, NOW + 10_000, NOW), "what it names is accepted"
 
 

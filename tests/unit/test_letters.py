@@ -4,9 +4,11 @@ import base64
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from ingest import dead_letters, letters
+from ingest import letters
 from ingest.arrival import REPLAY_OF, Arrival, BadRecordError, dead_letter, identity
+from ingest.cli.__main__ import app
 from ingest.letters import Choice, Letter
 
 ARRIVAL = Arrival("intake.acme", 1, 42, b"k", b"\x00\x07\x1b[31mred\n", {"content-type": b"application/json"}, 5)
@@ -75,8 +77,6 @@ def test_a_letter_harms_no_terminal_and_loses_no_byte() -> None:
     assert "\x1b" not in letters.line(letter(reason="\x1b[2J gone"))
 
 
-@pytest.mark.parametrize("line", [[], ["show"], ["replay", "x"], ["bury"]])
+@pytest.mark.parametrize("line", [["show"], ["replay", "x"], ["replay"], ["replay", "7", "--all"], ["bury"]])
 def test_a_command_line_without_sense_is_refused(line: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        dead_letters.arguments().parse_args(line)
-    assert caught.value.code == 2
+    assert CliRunner().invoke(app, ["dead-letters", *line]).exit_code == 2

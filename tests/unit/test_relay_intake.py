@@ -136,6 +136,7 @@ def test_no_deadline_lies_beyond_the_journal() -> None:
         (arrival(b""), "shorter than", None),
         (arrival(b"\x07abcdefgh"), "not the Confluent wire format", None),
         (arrival(b"\x00\x00\x0f\x42\x40rest"), "unknown schema id 1000000", 1_000_000),
+        (arrival(b"\x00\xd9\xff\xe0\x0drest"), "unknown schema id 3657424909", 0xD9FFE00D),
         (arrival(CODEC.encode("Intake", {"messages": HELLO}) + b"x"), "left over", True),
         (arrival(CODEC.encode("Intake", {"messages": HELLO})[:-4]), "not a Intake", True),
         (arrival(CODEC.encode("Tick", {"tenant": "acme", "partition": 0})), "not of Intake", True),

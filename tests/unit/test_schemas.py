@@ -99,6 +99,21 @@ def test_an_older_writer_is_read_through_the_registry():
         codec.decode(b"\x00\x00\x00\x00\x08\x00\x06")
 
 
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ("string", "no place here"),
+        (["null", "string"], "no place here"),
+        ({"type": "object", "properties": {}}, "no place here"),
+        ({"type": "record", "name": "Tick", "fields": [{"name": "x", "type": "of.another.Subject"}]}, "cannot be read"),
+    ],
+)
+def test_a_schema_of_others_is_a_clear_fault_of_the_record(schema, why):
+    with pytest.raises(WireError, match=why) as caught:
+        Codec({"Tick": 1}, {9: schema}.__getitem__).decode(b"\x00\x00\x00\x00\x09\x00\x06")
+    assert caught.value.schema_id == 9
+
+
 def test_state_of_an_unknown_version_is_refused():
     codec = StateCodec()
     record = sample(catalogue.raw("Done", "state"))

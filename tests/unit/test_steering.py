@@ -7,7 +7,7 @@ import pytest
 
 from schemas import config, config_check
 from schemas.config import ConfigDocument
-from streams import circuit, emission
+from streams import circuit, dispatch
 from streams.steering import Ended, Steering, Tell, code_of, ended, rolled_back, same_trial
 from tests.simulation.steering_world import CONFIG, document
 
@@ -181,5 +181,5 @@ def test_a_pool_that_has_too_much_to_do_is_not_silent(end: tuple[str, str]) -> N
 
 def test_a_pool_is_silent_as_admission_says_it() -> None:
     o: Any = {"request_id": "r", "step": 0, "model": "good"}
-    record: Any = emission.given_up("acme", o, "p1", T, T + PATIENCE_MS).record
+    record: Any = dispatch.given_up("acme", o, "p1", T, T + PATIENCE_MS).record
     assert ended(record) == SILENT
