@@ -8,6 +8,8 @@ WORKDIR /millrace
 COPY requirements.lock ./
 COPY infra/__init__.py infra/settings.env ./infra/
 COPY infra/local/__init__.py infra/local/install.py infra/local/settings.py infra/local/pom.xml ./infra/local/
+COPY ingest/connect ./ingest/connect
+COPY schemas/avro ./schemas/avro
 RUN python3.11 -m infra.local.install
 
 FROM python:3.11-slim-bookworm

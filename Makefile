@@ -12,7 +12,7 @@ override S := $(value S)
 export Q CONFIG S
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records
+.PHONY: help install present up down status logs apply sql demo bench million test check gpu test-gpu format lock records providers
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -25,8 +25,8 @@ install:  ## install what is missing into the checkout
 present:
 	@test -x .venv/bin/python || $(MAKE) --no-print-directory install
 
-up: install  ## start the stack; returns when it is healthy
-	@$(RUN) up
+up: install  ## start the stack; returns when it is healthy; CONNECT=1 for Kafka Connect beside it
+	@$(RUN) up $(if $(filter 1,$(CONNECT)),--connect)
 
 down: present  ## stop the stack; its state stays
 	@$(RUN) down
@@ -76,5 +76,9 @@ lock: install  ## resolve requirements.in into requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 		--python-version 3.11 requirements-gpu.in -o requirements-gpu.lock
 
-records: install  ## write schemas/records.py from the .avsc files
+records: install  ## write what follows from schemas and views: schemas/records.py, infra/terraform/declared.json
 	@.venv/bin/python -m schemas.generate
+	@.venv/bin/python -m infra.declared
+
+providers: install  ## write tests/terraform/providers/*.json for what infra/terraform declares; fetches 80 MB
+	@.venv/bin/python -m tests.terraform.snapshot

@@ -1,57 +1,29 @@
-"""The batch of the demo, through the `openai` SDK as it comes."""
+"""A batch with the `openai` SDK as it comes: `python examples/batch.py [LINES.jsonl]` prints its results."""
 
-from __future__ import annotations
-
-import threading
+import os
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from openai import OpenAI
-from openai.types import Batch
 
-from examples.tickets import Unmet
+url = os.environ.get("MILLRACE_URL", f"http://127.0.0.1:{os.environ.get('MILLRACE_HTTP_PORT', 8080)}/v1")
+client = OpenAI(base_url=url, api_key=os.environ.get("MILLRACE_API_KEY", "mr-acme-demo"))
+path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("tickets.jsonl")
 
-ENDED: Final = ("completed", "failed", "expired", "cancelled")
-POLL_S: Final = 0.5
-# The dataset takes half a minute on two cores; this is for a machine that is busy with other things.
-TIMEOUT_S: Final = 480.0
+file = client.files.create(file=path, purpose="batch")
+batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
 
-Show = Callable[[int, int, str], None]
+while batch.status in ("validating", "in_progress", "finalizing"):
+    time.sleep(1)
+    batch = client.batches.retrieve(batch.id)
+    if counts := batch.request_counts:
+        print(f"{batch.status}: {counts.completed + counts.failed} of {counts.total} lines", file=sys.stderr)
 
-
-def start(client: OpenAI, file: Path) -> Batch:
-    """Upload the file and order its batch."""
-    uploaded = client.files.create(file=file, purpose="batch")
-    return client.batches.create(
-        input_file_id=uploaded.id,
-        endpoint="/v1/chat/completions",
-        completion_window="24h",
-        metadata={"name": file.name},
-    )
-
-
-def follow(client: OpenAI, batch_id: str, total: int, show: Show, stop: threading.Event) -> Batch:
-    """The batch at its end; `show` is told (done, total, status). Raises Unmet if it does not complete in time."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        batch = client.batches.retrieve(batch_id)
-        counts = batch.request_counts
-        done = counts.completed + counts.failed if counts else 0
-        show(done, total, batch.status)
-        if batch.status == "completed":
-            return batch
-        if batch.status in ENDED:
-            faults = batch.errors.data if batch.errors and batch.errors.data else []
-            why = "; ".join(f"line {f.line}: {f.message}" for f in faults[:3])
-            raise Unmet(f"{batch_id} ended as {batch.status}{': ' if why else ''}{why}")
-        if time.monotonic() > deadline:
-            raise Unmet(f"{batch_id} is {batch.status}, {done} of {total} lines, after {TIMEOUT_S:.0f} s: `make logs`")
-        if stop.wait(POLL_S):
-            raise Unmet(f"{batch_id} was not awaited to its end")
-
-
-def content(client: OpenAI, file_id: str | None) -> str:
-    """A file as text; empty if there is none."""
-    return client.files.content(file_id).text if file_id else ""
+for fault in (batch.errors and batch.errors.data) or []:
+    print(f"line {fault.line}: {fault.message}", file=sys.stderr)
+# Results in the order of the input; lines that failed are in a file of their own.
+for file_id in (batch.output_file_id, batch.error_file_id):
+    if file_id:
+        print(client.files.content(file_id).text, end="")
+sys.exit(batch.status != "completed")

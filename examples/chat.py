@@ -5,8 +5,8 @@ import sys
 
 from openai import OpenAI
 
-host, port = os.environ.get("MILLRACE_HTTP_HOST", "127.0.0.1"), os.environ.get("MILLRACE_HTTP_PORT", "8080")
-client = OpenAI(base_url=f"http://{host}:{port}/v1", api_key=os.environ.get("MILLRACE_KEY", "mr-acme-demo"))
+url = os.environ.get("MILLRACE_URL", f"http://127.0.0.1:{os.environ.get('MILLRACE_HTTP_PORT', 8080)}/v1")
+client = OpenAI(base_url=url, api_key=os.environ.get("MILLRACE_API_KEY", "mr-acme-demo"))
 question = " ".join(sys.argv[1:]) or "What is a mill race?"
 
 stream = client.chat.completions.create(

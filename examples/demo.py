@@ -19,7 +19,7 @@ from openai import OpenAI
 from openai.types import Batch
 from rich.console import Console
 
-from examples import batch, calls, ledger, produce, report, tickets
+from examples import calls, ledger, produce, report, submission, tickets
 from examples.board import Board
 from examples.calls import Call
 from examples.tickets import Unmet
@@ -57,8 +57,8 @@ class Demo:
             f"{len(KEYS)} tenants and {len(SENSORS)} Avro records.\n"
         )
         ended = self._lanes()
-        output = tickets.answers(batch.content(self._clients["acme"], ended.output_file_id))
-        errors = tickets.answers(batch.content(self._clients["acme"], ended.error_file_id))
+        output = tickets.answers(submission.content(self._clients["acme"], ended.output_file_id))
+        errors = tickets.answers(submission.content(self._clients["acme"], ended.error_file_id))
         report.batch(self._console, ended, output, errors)
         report.calls(self._console, self._calls)
         tickets.check(self._tickets, output, errors)
@@ -67,11 +67,11 @@ class Demo:
 
     def _lanes(self) -> Batch:
         totals = {"interactive": 1 + len(calls.PLAN), "standard": len(SENSORS), "batch": len(self._tickets)}
-        created = batch.start(self._clients["acme"], tickets.FILE)
+        created = submission.start(self._clients["acme"], tickets.FILE)
         with Board(self._console, totals) as board, ThreadPoolExecutor(len(totals)) as pool:
             show = partial(board.show, "batch")
             futures: list[Future[Batch | None]] = [
-                pool.submit(batch.follow, self._clients["acme"], created.id, totals["batch"], show, self._stop),
+                pool.submit(submission.follow, self._clients["acme"], created.id, totals["batch"], show, self._stop),
                 pool.submit(self._interactive, board, totals["interactive"]),
                 pool.submit(self._standard, board, totals["standard"]),
             ]
@@ -100,7 +100,7 @@ class Demo:
         board.show("standard", 0, total, f"Avro on intake.{PRODUCER}")
         left, deadline = set(self._records), time.monotonic() + PRODUCER_TIMEOUT_S
         try:
-            consumer = produce.listen()
+            consumer = produce.listen(PRODUCER)
             produce.send(PRODUCER, [_record(i, text) for i, text in zip(self._records, SENSORS, strict=True)])
             while left and time.monotonic() < deadline and not self._stop.is_set():
                 for answer in produce.answers(consumer, left, PRODUCER_POLL_S):

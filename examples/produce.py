@@ -1,6 +1,6 @@
-"""A producer without HTTP: Avro onto `intake.<tenant>`, answers in the topic `responses`. `python examples/produce.py`.
+"""A producer without HTTP: Avro onto `intake.<tenant>`, answers on `responses.<tenant>`. `python examples/produce.py`.
 
-The registry holds the schema of the topic's values; the ids of the records are the producer's own.
+It enters Kafka as a user of its tenant. The registry holds the schemas; the ids of the records are the producer's own.
 """
 
 import os
@@ -15,17 +15,28 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-KAFKA = os.environ.get("MILLRACE_KAFKA", "127.0.0.1:9092")
+KAFKA = os.environ.get("MILLRACE_KAFKA_USERS", "127.0.0.1:9144")
 REGISTRY = SchemaRegistryClient(
     {"url": os.environ.get("MILLRACE_REGISTRY", "http://127.0.0.1:8081/apis/ccompat/v7"), "timeout": 10}
 )
+
+
+def user(tenant: str) -> dict[str, Any]:
+    """How the tenant's user `demo` of config/tenants.yaml enters."""
+    return {
+        "bootstrap.servers": KAFKA,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": f"{tenant}.demo",
+        "sasl.password": f"mr-{tenant}-demo",
+    }
 
 
 def send(tenant: str, requests: list[dict[str, Any]]) -> None:
     """Write requests (the fields of schemas/avro/intake.avsc) to the tenant's topic. Raises KafkaException."""
     topic = f"intake.{tenant}"
     serialize = AvroSerializer(REGISTRY, conf={"auto.register.schemas": False, "use.latest.version": True})
-    producer = Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True, "message.timeout.ms": 20_000})
+    producer = Producer({**user(tenant), "enable.idempotence": True, "message.timeout.ms": 20_000})
     for request in requests:
         value = serialize(request, SerializationContext(topic, MessageField.VALUE))
         producer.produce(topic, value, on_delivery=_delivered)
@@ -37,12 +48,11 @@ def _delivered(error: KafkaError | None, _message: Message) -> None:
         raise KafkaException(error)
 
 
-def listen() -> Consumer:
-    """A consumer at the present end of `responses`; make it before you send."""
-    consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": "producer-example", "enable.auto.commit": False})
-    places = [
-        TopicPartition("responses", p) for p in consumer.list_topics("responses", 10).topics["responses"].partitions
-    ]
+def listen(tenant: str) -> Consumer:
+    """A consumer at the present end of the tenant's answers; make it before you send."""
+    topic = f"responses.{tenant}"
+    consumer = Consumer({**user(tenant), "group.id": f"{tenant}.example", "enable.auto.commit": False})
+    places = [TopicPartition(topic, p) for p in consumer.list_topics(topic, 10).topics[topic].partitions]
     consumer.assign([TopicPartition(p.topic, p.partition, consumer.get_watermark_offsets(p, 10)[1]) for p in places])
     return consumer
 
@@ -54,7 +64,7 @@ def answers(consumer: Consumer, ids: set[str], timeout_s: float) -> Iterator[dic
         message = consumer.poll(1)
         if message is None or message.error() is not None:
             continue
-        record = deserialize(message.value(), SerializationContext("responses", MessageField.VALUE))
+        record = deserialize(message.value(), SerializationContext(message.topic() or "", MessageField.VALUE))
         if record["request_id"] in left:
             left.remove(record["request_id"])
             yield record
@@ -64,7 +74,7 @@ def main() -> int:
     """Ask one question; 0 when it was answered within a minute."""
     question = " ".join(sys.argv[1:]) or "Is 31 degrees too hot for a server room?"
     request_id, messages = str(uuid.uuid4()), [{"role": "user", "content": question}]
-    consumer = listen()
+    consumer = listen("acme")
     send("acme", [{"id": request_id, "messages": messages, "max_tokens": 24, "correlation_id": "sensor-7"}])
     answer = next(answers(consumer, {request_id}, 60), None)
     consumer.close()

@@ -61,7 +61,8 @@ class Private(msgspec.Struct, frozen=True):
     their owner wants gone `output_expiry_s` seconds later (0: never). `assembly` is how far these files are written.
     `paused_ms` is when its owner held it back; 0: it goes on. `kinds` is None where nobody counted them. `retry` and
     `retries` link batches that run the same lines. `output_uri` is the folder of its tenant that the output files go
-    to, if they do not become files of ours.
+    to, if they do not become files of ours. `enqueued` is how many tokens the whole input counts against a limit on
+    what is enqueued (enqueued.py).
     """
 
     tenant: str
@@ -84,6 +85,7 @@ class Private(msgspec.Struct, frozen=True):
     retry: Retry | None = None
     retries: tuple[Retried, ...] = ()
     output_uri: str = ""
+    enqueued: int = 0
 
 
 class Document(msgspec.Struct, frozen=True):

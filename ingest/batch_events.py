@@ -1,4 +1,6 @@
-"""Tells the log that a batch has ended: one Event, which streams/live.py delivers to the tenant's webhooks."""
+"""Tells the log that a batch has ended: a row for the lake, and an Event, which streams/live.py delivers to the
+tenant's webhooks.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ingest.batch_document import Document
 from ingest.batch_jobs import Stopped, Unannounced
+from ingest.batch_rows import row
 from ingest.brokers import quiet
 from schemas import kafka, topics, webhooks
 from schemas.records import Event
@@ -42,7 +45,7 @@ def event_of(document: Document) -> Event:
 
 
 class BatchEvents:
-    """Writes events for any thread, and waits until Kafka has them. `stop` ends the waiting."""
+    """Writes what became of batches for any thread, and waits until Kafka has it. `stop` ends the waiting."""
 
     def __init__(self, bootstrap: str, service: str, codec: Codec, stop: threading.Event) -> None:
         client_id = f"{service}-events"
@@ -53,23 +56,28 @@ class BatchEvents:
 
     def announce(self, document: Document) -> None:
         """Say that the batch has ended. Raises Unannounced if Kafka may not have it, Stopped."""
-        event = event_of(document)
+        records = [
+            (topics.BATCHES, self._codec.encode("Batch", row(document))),
+            (topics.EVENTS, self._codec.encode("Event", event_of(document))),
+        ]
         answers: list[KafkaError | None] = []
 
         def report(error: KafkaError | None, _message: object) -> None:
             answers.append(error)
 
-        value = self._codec.encode("Event", event)
+        key = document.private.tenant.encode()
         try:
-            self._producer.produce(topics.EVENTS, value, event["tenant"].encode(), on_delivery=report)
+            for topic, value in records:
+                self._producer.produce(topic, value, key, on_delivery=report)
         except (BufferError, KafkaException) as error:
             raise Unannounced(f"the end of {document.batch.id} was not written: {error}") from error
         end = time.monotonic() + WAIT_S + 1
-        while not answers:
+        while len(answers) < len(records):
             if self._stop.is_set():
                 raise Stopped(f"announcing {document.batch.id}")
             if time.monotonic() > end:
                 raise Unannounced(f"the end of {document.batch.id} was not acknowledged")
             self._producer.poll(POLL_S)
-        if answers[0] is not None:
-            raise Unannounced(f"the end of {document.batch.id} was not written: {answers[0].str()}")
+        faults = [error.str() for error in answers if error is not None]
+        if faults:
+            raise Unannounced(f"the end of {document.batch.id} was not written: {faults[0]}")

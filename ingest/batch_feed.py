@@ -24,7 +24,7 @@ from ingest.batch_validation import Verdict
 from ingest.input_lines import InputLine
 from ingest.input_reader import InputReader
 from ingest.storage import Missing, Storage, StorageError
-from ingest.window import Rate
+from ingest.window import Need, Rate, Room
 from schemas import topics, uris
 from schemas.records import Cancellation, Request
 from schemas.wire import Codec
@@ -60,8 +60,9 @@ class Feed:
         self._executor = executor
         self._models = models
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
+        self._needs: defaultdict[str, Need] = defaultdict(Need)
         self._ahead = Ahead()
-        self._free: dict[str, int] = {}
+        self._rooms: dict[str, Room] = {}
         self._last = ""
         self._slice_ms = 0
 
@@ -69,9 +70,12 @@ class Feed:
         """Admission has decided about a line."""
         self._ahead.seen(request_id, now_ms)
 
-    def finished(self, run: BatchRun, now_ms: int) -> None:
-        """A line of `run` has its outcome, so its model's pool can take more."""
-        self._rates[self._model(run)].add(1, now_ms)
+    def finished(self, run: BatchRun, engine_ms: int, now_ms: int) -> None:
+        """A line of `run` has its outcome, so its model's pool can take more; -1 ms if it held no slot there."""
+        model = self._model(run)
+        self._rates[model].add(1, now_ms)
+        if engine_ms >= 0:
+            self._needs[model].add(engine_ms)
 
     def parked(self, batch_id: str) -> int:
         """Lines of a batch that admission has had for a while and shows no sign of."""
@@ -79,7 +83,7 @@ class Feed:
 
     def room(self, model: str) -> int:
         """Lines that the pools of a model could still take when lines were sent last."""
-        return self._free.get(model, 0)
+        return self._rooms[model].left if model in self._rooms else 0
 
     def slice(self, runs: Iterable[BatchRun], now_ms: int) -> int:
         """Send the next lines of `runs`, if it is time; how many were sent."""
@@ -93,12 +97,11 @@ class Feed:
             return 0
         if (models := self._models()) is None:
             return 0
-        ready, free = self._ready(runs, models, now_ms)
-        self._free = free
+        ready, self._rooms = self._ready(runs, models, now_ms)
         sent = 0
         while ready and sent < most:
             for tenant in window.turns(ready, self._last):
-                count = self._turn(ready[tenant], free, min(window.TURN_LINES, most - sent), now_ms)
+                count = self._turn(ready[tenant], min(window.TURN_LINES, most - sent), now_ms)
                 sent += count
                 if not count:
                     del ready[tenant]
@@ -109,39 +112,43 @@ class Feed:
 
     def _ready(
         self, runs: Iterable[BatchRun], models: Models, now_ms: int
-    ) -> tuple[dict[str, list[BatchRun]], dict[str, int]]:
+    ) -> tuple[dict[str, list[BatchRun]], dict[str, Room]]:
         """Runs with lines to send, by tenant and deadline; and how many lines each model may still take."""
         ready: defaultdict[str, list[BatchRun]] = defaultdict(list)
-        used: defaultdict[str, int] = defaultdict(int)
+        rooms: defaultdict[str, Room] = defaultdict(Room)
         runs = list(runs)
         self._ahead.forget_others({run.id for run in runs})
         for run in runs:
             step = run.step()
             if step == "feed":
-                used[self._model(run)] += len(run.open) - self._ahead.parked(run.id)
+                rooms[self._model(run)].take(run.tenant, len(run.open) - self._ahead.parked(run.id))
             elif step == "sweep" and run.all_sent and now_ms - run.sent_ms > SWEEP_AGAIN_MS:
                 log.warning("%s: %d lines were not answered, asking again", run.id, len(run.open))
                 run.rewind()
             if step in ("feed", "sweep") and not run.held and not run.all_sent and now_ms >= run.retry_ms:
                 ready[run.tenant].append(run)
-        room = {m: window.limit(models.slots(m), self._rates[m].per_second(now_ms)) - n for m, n in used.items()}
+        for model, room in rooms.items():
+            room.most = self._limit(models, model, now_ms)
         for waiting in ready.values():
             waiting.sort(key=lambda r: r.document.private.deadline_ms)
-        return ready, room
+        return ready, rooms
 
-    def _turn(self, waiting: list[BatchRun], room: dict[str, int], most: int, now_ms: int) -> int:
+    def _limit(self, models: Models, model: str, now_ms: int) -> int:
+        return window.limit(models.slots(model), self._rates[model].per_second(now_ms), self._needs[model].ms)
+
+    def _turn(self, waiting: list[BatchRun], most: int, now_ms: int) -> int:
         """Send up to `most` lines of one tenant; how many were sent."""
         sent = 0
         for run in waiting:
-            model = self._model(run)
-            while sent < most and self._allowed(run, room.get(model, 0)):
+            room = self._rooms.get(self._model(run)) or Room()
+            while sent < most and self._allowed(run, room):
                 if not self._send_next(run, now_ms):
                     if run.reader is not None and not run.document.terminal:
                         return sent  # its block is on the way; to begin with the next batch would only take memory
                     break
                 sent += 1
                 if run.step() == "feed":
-                    room[model] -= 1
+                    room.take(run.tenant)
         return sent
 
     def _model(self, run: BatchRun) -> str:
@@ -149,10 +156,10 @@ class Feed:
         name, models = run.document.batch.model or "", self._models()
         return name if models is None else models.real(name)
 
-    def _allowed(self, run: BatchRun, room: int) -> bool:
+    def _allowed(self, run: BatchRun, room: Room) -> bool:
         if run.step() != "feed":
             return len(run.open) < SWEEP_OPEN
-        return room > 0 and self._ahead.parked(run.id) < PARKED_LINES
+        return room.allows(run.tenant) and self._ahead.parked(run.id) < PARKED_LINES
 
     def _send_next(self, run: BatchRun, now_ms: int) -> bool:
         """Send the next line of a run that still needs it; False if there is none at hand."""
@@ -236,6 +243,7 @@ def _request(run: BatchRun, number: int, request_id: str, custom_id: str, body: 
         repeatable=False,
         correlation_id="",
         source="batch",
+        order_key="",
     )
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from schemas.config import ConfigDocument, Limit
+from schemas.config import ConfigDocument, Model, Pool
+from schemas.limits import AT_CREATE, Limit
 from streams import judging
 
 # What admission answers itself, at once, runs nowhere; this many on their way keep it busy.
@@ -46,6 +47,15 @@ class Models:
             return tuple(dict.fromkeys(p for share in model.split if share.weight for p in self.routes(share.model)))
         return model.route
 
+    def candidates(self, name: str) -> list[tuple[Model, list[Pool]]]:
+        """The models that may answer for a name, each with the pools of its route; none if the model is gone."""
+        model = self._config.models.get(self.real(name))
+        if model is None:
+            return []
+        if model.split:
+            return [found for share in model.split if share.weight for found in self.candidates(share.model)]
+        return [(model, [self._config.pools[pool] for pool in model.route])]
+
     def fingerprint(self, name: str) -> str:
         """Names the pools of a model as they are: what was measured of others says nothing of them."""
         pools = {name: self._config.pools[name] for name in self.routes(name)}
@@ -54,7 +64,13 @@ class Models:
     def limits(self, tenant: str, key_id: str, name: str) -> tuple[Limit, ...]:
         """The limits that count a tenant's requests for a model by a key."""
         found, real = self._config.settings.get(tenant), self.real(name)
-        return tuple(x for x in found.limits if x.key in ("", key_id) and x.model in ("", name, real)) if found else ()
+        limits = [x for x in found.limits if x.on not in AT_CREATE] if found else []
+        return tuple(x for x in limits if x.key in ("", key_id) and x.model in ("", name, real))
+
+    def at_create(self, tenant: str, key_id: str) -> tuple[Limit, ...]:
+        """The limits on what a tenant's batches may have waiting, as far as they count those of a key."""
+        found = self._config.settings.get(tenant)
+        return tuple(x for x in found.limits if x.on in AT_CREATE and x.key in ("", key_id)) if found else ()
 
     def prepaid(self, tenant: str) -> bool:
         """Whether a tenant pays in advance."""

@@ -182,6 +182,9 @@ def started(batch: Batch, total: int, model: str, now_s: int) -> Batch:
 def failed(batch: Batch, faults: Sequence[Fault], now_s: int) -> Batch:
     """The batch after a bad validation. One that was being cancelled is cancelled, with its faults."""
     errors = BatchErrors(tuple(BatchError(f.code, f.message, f.param, f.line) for f in faults))
+    # It waits for nothing any more; what it was a retry of stays known.
+    retry_of = batch.millrace.retry_of if batch.millrace is not None else None
+    batch = replace(batch, millrace=Progress(retry_of=retry_of) if retry_of is not None else None)
     if batch.status == "cancelling":
         return replace(batch, status="cancelled", cancelled_at=now_s, errors=errors)
     return replace(batch, status="failed", failed_at=now_s, errors=errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ingest.batch_object import PAUSED, Waiting
-from schemas.config import Limit
+from schemas.limits import Limit
 from streams import windows
 
 # An answer within so long shows that lines begin; where they are rare, within the time of so many of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from ingest import envelope, input_source
 from ingest.receiving import blocking
@@ -10,6 +11,8 @@ from ingest.services import Services
 from ingest.storage import Denied, Missing, NoBucket, Storage
 from schemas import uris
 from schemas.uris import Uri
+
+T = TypeVar("T")
 
 
 async def check_output(services: Services, tenant: str, output_uri: str) -> None:
@@ -22,10 +25,13 @@ async def check_output(services: Services, tenant: str, output_uri: str) -> None
     await _look(services, place, "output_uri", Storage.look)
 
 
-async def check_input(services: Services, tenant: str, input_uri: str) -> None:
-    """Raises ApiError: 400 for what is no URI, 403 for one that is not the tenant's, 404 where nothing is, 503."""
+async def check_input(services: Services, tenant: str, input_uri: str) -> int:
+    """Bytes of the input. Raises ApiError: 400 for what is no URI, 403 for one that is not the tenant's, 404 where
+    nothing is, 503.
+    """
     place = _allowed(services, tenant, input_uri, "input_file_id")
-    await _look(services, place, "input_file_id", lambda theirs: input_source.objects(theirs, place))
+    found = await _look(services, place, "input_file_id", lambda theirs: input_source.objects(theirs, place))
+    return sum(piece.size for piece in found)
 
 
 def _allowed(services: Services, tenant: str, text: str, param: str) -> Uri:
@@ -42,9 +48,9 @@ def _allowed(services: Services, tenant: str, text: str, param: str) -> Uri:
     return place
 
 
-async def _look(services: Services, place: Uri, param: str, look: Callable[[Storage], object]) -> None:
+async def _look(services: Services, place: Uri, param: str, look: Callable[[Storage], T]) -> T:
     try:
-        await blocking(look, Storage(services.s3, place.bucket))
+        return await blocking(look, Storage(services.s3, place.bucket))
     except Missing as error:
         raise envelope.not_found(f"The input cannot be read: {error}.", param) from error
     except NoBucket as error:

@@ -17,7 +17,7 @@ from ingest.batch_models import Models
 from ingest.batch_object import VALIDATING, Waiting
 from ingest.batch_outlook import Facts, Outlook, outlook
 from ingest.batch_run import BatchRun
-from ingest.capacity import Measure, Meter, Report
+from ingest.capacity import Measure, Meter, Queue, Report
 from ingest.circuits import Circuits
 from ingest.storage import Missing, Storage, StorageError
 
@@ -156,11 +156,13 @@ class Watch:
             self._measures = {**self._written.measures, **self._measures}
         if now_ms - self._reported_ms < REPORT_MS:
             return
-        left: defaultdict[str, int] = defaultdict(int)
+        queues: defaultdict[str, list[Queue]] = defaultdict(list)
         for run in running:
-            left[models.real(run.document.batch.model or "")] += run.bitmap.total - run.bitmap.count
-        report = Report(dict(self._measures), dict(left), now_ms)
-        if (report.measures, report.left) == (self._written.measures, self._written.left) and self._reported_ms:
+            if not run.held:
+                left = Queue(run.tenant, run.document.private.deadline_ms, run.bitmap.total - run.bitmap.count)
+                queues[models.real(run.document.batch.model or "")].append(left)
+        report = Report(dict(self._measures), {model: tuple(found) for model, found in queues.items()}, now_ms)
+        if (report.measures, report.queues) == (self._written.measures, self._written.queues) and self._reported_ms:
             return
         self._reported_ms = now_ms
         self._writing = self._executor.submit(partial(_write, self._storage, self._service, report))
@@ -174,7 +176,7 @@ def _write(storage: Storage, service: str, report: Report) -> Report | None:
             before = msgspec.json.decode(storage.get(place).body, type=Report)
         except (Missing, msgspec.DecodeError):
             before = Report()
-        whole = Report({**before.measures, **report.measures}, report.left, report.at_ms)
+        whole = Report({**before.measures, **report.measures}, report.queues, report.at_ms)
         storage.put(place, msgspec.json.encode(whole))
     except StorageError as error:
         log.warning("the measured capacity was not stored: %s", error)

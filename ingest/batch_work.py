@@ -80,8 +80,10 @@ class Work:
             except (Missing, NotInInput) as error:
                 message = f"The lines to run again cannot be found: {error}"
                 return Verdict(0, "", (Fault("invalid_request", message, "input_file_id"),))
-        knows = models.known_at(document.batch.endpoint)
-        return inspection.validate(self._storage, document, knows, self._stop)
+        knows, private = models.known_at(document.batch.endpoint), document.private
+        counted = any(x.on == "enqueued_tokens" for x in models.at_create(private.tenant, private.key_id))
+        most = {"most": private.enqueued} if counted else {}
+        return inspection.validate(self._storage, document, knows, self._stop, **most)
 
     def _finish(self, run: BatchRun, work: Future[Any], now_ms: int) -> bool:
         step = run.step()

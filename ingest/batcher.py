@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from ingest import ids
+from ingest import ids, window
 from ingest.batch_claims import Claims
 from ingest.batch_events import BatchEvents
 from ingest.batch_feed import Feed
@@ -44,7 +44,11 @@ log = logging.getLogger(__name__)
 GROUP: Final = "batcher"
 RETRY_S: Final = 1.0
 MAX_READ: Final = 500
-BUSY_S: Final = 0.005
+# Results come in few large answers while there are many; the last one of a batch waits for GATHER_MS at most.
+GATHER_BYTES: Final = 64 * 1024
+GATHER_MS: Final = 200
+# As often as lines are sent.
+BUSY_S: Final = window.SLICE_MS / 1000
 IDLE_S: Final = 0.1
 # Outcomes that wait for S3; above this no more are read.
 MAX_WAITING_BYTES: Final = 128 * 1024 * 1024
@@ -73,7 +77,8 @@ class Batcher:
         self._producer = Producer({**kafka.producer(addresses.kafka, addresses.service, linger_ms=5), **errors})
         # A static member: a restarted process gets its partitions back at once, not after the dead one's session.
         settings = kafka.consumer(addresses.kafka, GROUP, addresses.service)
-        settings |= {"group.instance.id": addresses.service, "fetch.wait.max.ms": 500}
+        settings |= {"group.instance.id": addresses.service}
+        settings |= {"fetch.wait.max.ms": GATHER_MS, "fetch.min.bytes": GATHER_BYTES}
         self._results = Consumer({**settings, **errors})
         settings = kafka.consumer(addresses.kafka, f"{GROUP}-commands", f"{addresses.service}-commands")
         self._commands = Consumer({**settings, "fetch.wait.max.ms": 500})
@@ -170,7 +175,7 @@ class Batcher:
         run = self._runs.get(result["batch_id"])
         if run is not None and run.take(result, now_ms):
             self._feed.admitted(result["request_id"], now_ms)
-            self._feed.finished(run, now_ms)
+            self._feed.finished(run, result["engine_ms"], now_ms)
 
     def _watch_admission(self, feeding: bool, now_ms: int) -> None:
         """Learn which lines became work; without lines to send nobody needs to know."""

@@ -14,11 +14,13 @@ from fastapi import APIRouter, Request
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from ingest import batch_object, batch_orders, batch_uris, envelope, file_object, ids
+from ingest import acceptance, batch_object, batch_orders, batch_uris, envelope, file_object, ids
+from ingest.acceptance import Load, Window
 from ingest.batch_document import Document, Kinds, Private
 from ingest.batch_object import VALIDATING, Batch, Progress
 from ingest.batch_orders import TooLate
 from ingest.batch_store import BatchStore, Promise
+from ingest.file_object import StoredFile
 from ingest.file_store import FileStore
 from ingest.files import answer, page, page_limit
 from ingest.journal import JournalError
@@ -84,11 +86,8 @@ class Batches:
         except Missing:
             # Also for a key that was used before: what was refused then is looked at anew.
             await batch_uris.check_output(self._services, principal.tenant, order.output_uri)
-            if uris.is_uri(order.input_file_id):
-                await batch_uris.check_input(self._services, principal.tenant, order.input_file_id)
-            else:
-                await self._check_file(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
-            batch = await blocking(store.create, document(order, principal, promise))
+            load = await self._load(file_store, principal.tenant, order.input_file_id, now_ms // 1000)
+            batch = await make(self._services, store, principal, document(order, principal, promise), load)
         await command(self._services, principal.tenant, batch.id, "start", now_ms)
         return answer(batch)
 
@@ -139,13 +138,35 @@ class Batches:
         await command(self._services, principal.tenant, batch_id, name, now_ms)
         return answer(batch)
 
-    async def _check_file(self, store: FileStore, tenant: str, file_id: str, now_s: int) -> None:
+    async def _load(self, store: FileStore, tenant: str, name: str, now_s: int) -> Load:
+        """What the input asks for. Raises ApiError where it cannot be one."""
+        storage = Storage(self._services.s3, self._services.addresses.bucket)
+        if uris.is_uri(name):
+            size, lines = await batch_uris.check_input(self._services, tenant, name), None
+        else:
+            file = await self._file(store, tenant, name, now_s)
+            size, lines = file.bytes, file.lines
+        return await blocking(acceptance.load_of_input, storage, tenant, name, size, lines)
+
+    async def _file(self, store: FileStore, tenant: str, file_id: str, now_s: int) -> StoredFile:
         try:
             file = await blocking(store.get, tenant, file_id, now_s)
         except Missing as error:
             raise envelope.not_found(f"No such File object: {file_id}", "input_file_id") from error
         if file.purpose != "batch":
             raise envelope.invalid("The input file must have been uploaded for purpose 'batch'.", "input_file_id")
+        return file
+
+
+async def make(services: Services, store: BatchStore, principal: Principal, new: Document, load: Load) -> Batch:
+    """Store a new batch if it fits. Raises ApiError (400, 429, 503)."""
+    private = new.private
+    window = Window(new.batch.id, private.created_ms, private.deadline_ms)
+    done_ms = await acceptance.accept(services, principal, load, window)
+    shown = new.batch
+    if done_ms is not None and shown.millrace is not None:
+        shown = replace(shown, millrace=replace(shown.millrace, estimated_completion_at=done_ms // 1000))
+    return await blocking(store.create, Document(shown, replace(private, enqueued=load.tokens)))
 
 
 async def promised(request: Request, store: BatchStore, tenant: str, asked: str, now_ms: int) -> Promise:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ingest.envelope import invalid
-from streams.body import BodyError
+from streams.body import FLEX, BodyError, tier
 from streams.judging import MODERATIONS
 from streams.responses import RESPONSES, chat_body
 
@@ -20,11 +20,22 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 class Body(NamedTuple):
-    """What we need to know of a body. `model` is empty when the caller named none."""
+    """What we need to know of a body. `model` and `tier` are empty when the caller named none."""
 
     model: str
     stream: bool
     include_usage: bool
+    tier: str = ""
+
+    @property
+    def patient(self) -> bool:
+        """Whether the caller waits in the batch lane."""
+        return self.tier == FLEX
+
+    @property
+    def served(self) -> str:
+        """The tier that the answer names; empty for a caller who named none."""
+        return FLEX if self.patient else self.tier and "default"
 
 
 def parse(raw: bytes, endpoint: str) -> Body:
@@ -54,7 +65,15 @@ def check(data: Any, endpoint: str) -> Body:
     for name in ("max_tokens", "max_completion_tokens"):
         _check_positive(data.get(name), name)
     stream, include_usage = _stream(data)
-    return Body(model or "", stream and endpoint not in WITHOUT_STREAM, include_usage)
+    named = "" if endpoint == MODERATIONS else _tier(data)
+    return Body(model or "", stream and endpoint not in WITHOUT_STREAM, include_usage, named)
+
+
+def _tier(data: dict[str, Any]) -> str:
+    try:
+        return tier(data)
+    except BodyError as error:
+        raise invalid(error.message, error.param, error.code) from None
 
 
 def _check_response(data: dict[str, Any]) -> None:

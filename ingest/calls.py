@@ -54,7 +54,7 @@ class Calls:
         except ConnectionError:
             return
         answer.request_id = order.request_id
-        call = Call(order.principal.tenant, order.request_id, order.body.stream)
+        call = Call(order.principal.tenant, order.request_id, order.body.stream, order.body.patient)
         self._waiting.enter(call)
         timer = self._expire(call, order)
         watcher = asyncio.create_task(_watch(receive, call))
@@ -85,6 +85,8 @@ class Calls:
         principal = may_call(self._services.principal(authorization))
         order = await read_order(scope, receive, headers, principal, self._repeats)
         self._check_open()  # much may have come while the body was read
+        if order.body.patient and not self._waiting.has_patient_room():
+            raise envelope.no_flex()
         return order
 
     def _check_open(self) -> None:
@@ -104,7 +106,7 @@ class Calls:
             "endpoint": order.endpoint,
             "model": order.body.model,
             "body": order.raw,
-            "lane": "interactive",
+            "lane": "batch" if order.body.patient else "interactive",
             "received_at": order.received_at,
             "deadline": order.deadline,
             "reply_to": self._replies.topic.name,
@@ -152,14 +154,22 @@ async def _whole(call: Call, answer: Answer, order: Order) -> None:
     elif isinstance(end, dict):
         body = end["body"]
         if order.endpoint == RESPONSES and end["http_status"] < 400:
-            body = responses.whole(body, order.request_id, orjson.loads(order.raw))
+            body = responses.whole(body, order.request_id, _asked(order))
+        elif order.body.served and end["http_status"] < 400:
+            body = orjson.dumps({**orjson.loads(body), "service_tier": order.body.served})
         await answer.whole(end["http_status"], end["cache"], body, end["headers"])
 
 
 def _new_stream(order: Order) -> Stream:
     if order.endpoint == RESPONSES:
-        return ResponseStream(order.request_id, orjson.loads(order.raw))
-    return Stream(order.body.include_usage)
+        return ResponseStream(order.request_id, _asked(order))
+    return Stream(order.body.include_usage, order.body.served)
+
+
+def _asked(order: Order) -> dict[str, Any]:
+    """The body of a call, as its answer repeats it: with the tier that it was served at."""
+    asked: dict[str, Any] = orjson.loads(order.raw)
+    return asked | ({"service_tier": order.body.served} if order.body.served else {})
 
 
 async def _stream(call: Call, answer: Answer, order: Order) -> None:

@@ -1,4 +1,5 @@
-"""What the pools of a model were measured to do in batches. Pure: the clock is an argument.
+"""What the pools of a model were measured to do in batches, and what can be promised by that. Pure: the clock is an
+argument.
 
 Measured only while it is the pools that bound the work: in seconds in which a batch of the model has lines to send
 that neither its owner nor a quota holds back. So a small batch, or one over quota, says nothing of what a large one
@@ -7,8 +8,9 @@ could get.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -18,6 +20,9 @@ MIN_LINES: Final = 20
 MEMORY_S: Final = 60
 # Older measurements are of another time; pools may have been changed since.
 KEPT_MS: Final = 86_400_000
+# A batch is refused for its window only where the pools would need this much more: they may do better than measured,
+# by a third on a noisy machine.
+DOUBT: Final = 1.33
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -29,11 +34,19 @@ class Measure(msgspec.Struct, frozen=True):
     pools: str
 
 
+class Queue(msgspec.Struct, frozen=True, array_like=True):
+    """Lines of one batch that have no outcome yet."""
+
+    tenant: str
+    deadline_ms: int
+    left: int
+
+
 class Report(msgspec.Struct, frozen=True):
-    """What one batcher says: measures, and lines of its batches that have no outcome yet, by model."""
+    """What one batcher says, by model: measures, and what waits in the batches that go on."""
 
     measures: dict[str, Measure] = {}
-    left: dict[str, int] = {}
+    queues: dict[str, tuple[Queue, ...]] = {}
     at_ms: int = 0
 
 
@@ -59,15 +72,48 @@ class Meter:
         return Measure(round(lines, 3), round(tokens, 3), now_ms, pools)
 
 
-def together(reports: list[Report], model: str, pools: str, now_ms: int) -> tuple[Measure | None, int]:
-    """The measure of all batchers for a model whose pools are `pools`, None if there is none; and the lines left in it.
+def together(reports: Iterable[Report], model: str, pools: str, now_ms: int) -> Measure | None:
+    """The measure of all batchers for a model whose pools are `pools`, None if there is none.
 
     A batcher measures its own batches, so what several of them saw adds up; what one saw that is gone makes this too
     much rather than too little.
     """
     found = [m for r in reports if (m := r.measures.get(model)) and m.pools == pools and now_ms - m.at_ms < KEPT_MS]
-    left = sum(r.left.get(model, 0) for r in reports)
     if not found:
-        return None, left
+        return None
     lines, tokens = sum(m.lines_per_second for m in found), sum(m.tokens_per_second for m in found)
-    return Measure(lines, tokens, max(m.at_ms for m in found), pools), left
+    return Measure(lines, tokens, max(m.at_ms for m in found), pools)
+
+
+class Promise(NamedTuple):
+    """When a new batch would be done (ms): at best, and where it takes the longer of what its size allows."""
+
+    earliest_ms: int
+    safe_ms: int
+
+
+def promise(
+    measure: Measure, queues: Iterable[Queue], tenant: str, deadline_ms: int, lines: int, tokens: int, now_ms: int
+) -> Promise:
+    """What can be promised to a batch of `lines`, whose texts have about `tokens`.
+
+    Lines of the tenant with an earlier deadline go first; tenants take turns, so each of the others gets as many lines
+    done meanwhile as it has, at most as many as this one. A line may take as long as those that were measured, or as
+    its tokens do: at best it is the quicker of both. Without a rate of tokens only lines count.
+    """
+    waiting: defaultdict[str, int] = defaultdict(int)
+    for queue in queues:
+        if queue.tenant != tenant or queue.deadline_ms <= deadline_ms:
+            waiting[queue.tenant] += queue.left
+    ahead = waiting.pop(tenant, 0)
+    ahead += sum(min(left, ahead + lines) for left in waiting.values())
+    by_lines = lines / measure.lines_per_second
+    by_tokens = tokens / measure.tokens_per_second if measure.tokens_per_second else by_lines
+    before = ahead / measure.lines_per_second
+    earliest, safe = (before + f(by_lines, by_tokens) for f in (min, max))
+    return Promise(now_ms + int(1000 * earliest), now_ms + int(1000 * safe))
+
+
+def impossible(promise: Promise, deadline_ms: int, now_ms: int) -> bool:
+    """Whether even the earliest end is beyond all doubt after the deadline."""
+    return promise.earliest_ms - now_ms > DOUBT * (deadline_ms - now_ms)

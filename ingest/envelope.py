@@ -79,6 +79,13 @@ def unavailable(message: str, code: str = "service_unavailable") -> ApiError:
     return ApiError(503, message, code=code, type=SERVER, headers={"retry-after": "1"})
 
 
+def no_flex() -> ApiError:
+    """429, as OpenAI answers where there is no room for flex: later, or at the usual tier."""
+    message = "Too many calls wait at service_tier flex. Try again later, or leave service_tier out."
+    headers = {"retry-after": "5"}
+    return ApiError(429, message, code="resource_unavailable", type="rate_limit_error", headers=headers)
+
+
 def timed_out(message: str) -> ApiError:
     """504: no answer within the call's deadline. A repeat would be a new inference, so SDKs are told not to."""
     return ApiError(504, message, code="request_timeout", type=SERVER, headers={"x-should-retry": "false"})

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest import batch_content, batches, body, envelope, files, metrics, models, retries, uploads, usage, webhooks
 from ingest.calls import Calls
+from ingest.enquiries import Enquiries
 from ingest.envelope import ApiError
 from ingest.follower import Follower
 from ingest.journal import Journal
@@ -133,7 +134,9 @@ async def serve(addresses: Addresses, codec: Codec) -> None:
     journal = Journal(addresses.kafka, addresses.service, codec)
     follower = Follower(addresses.kafka, addresses.service, codec)
     replies = Replies(addresses.kafka, addresses.service, codec, waiting.deliver)
-    gateway = Gateway(Services(addresses, codec, journal, follower), replies, waiting)
+    services = Services(addresses, codec, journal, follower)
+    services.enquiries = Enquiries(journal, replies.topic.name, waiting)
+    gateway = Gateway(services, replies, waiting)
     metrics.watch(lambda: len(waiting), lambda: float(follower.current is not None))
     follower.start()
     replies.start()

@@ -6,21 +6,28 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from ingest import input_source
+from ingest import enqueued, input_source
 from ingest.batch_document import Document
 from ingest.batch_jobs import Stopped
 from ingest.batch_line import Fault
 from ingest.batch_validation import Validation, Verdict
 from ingest.input_lines import Chunker
-from ingest.input_source import Source
+from ingest.input_source import MAX_BYTES, Source
 from ingest.storage import Denied, Missing, NoBucket, Storage
 from schemas import uris
 
 
 def validate(
-    storage: Storage, document: Document, knows_model: Callable[[str], bool], stop: threading.Event
+    storage: Storage,
+    document: Document,
+    knows_model: Callable[[str], bool],
+    stop: threading.Event,
+    most: int = MAX_BYTES,
 ) -> Verdict:
-    """Read the whole input; of a URI, write down what its objects are. Raises Stopped, StorageError."""
+    """Read the whole input; of a URI, write down what its objects are. Raises Stopped, StorageError.
+
+    `most` is how many tokens it may count: objects may have grown since the batch was created.
+    """
     batch, name = document.batch, document.batch.input_file_id
     validation = Validation(batch.endpoint, knows_model)
     try:
@@ -32,6 +39,11 @@ def validate(
     verdict = validation.finish()
     if not uris.is_uri(name):
         return verdict
+    if (tokens := enqueued.tokens_of(source.size)) > most and not verdict.faults:
+        what = (
+            f"The input has grown since the batch was created: it counts {tokens} enqueued tokens, {most} were let in."
+        )
+        return verdict._replace(faults=(Fault("token_limit_exceeded", what, "input_file_id"),))
     if not verdict.faults:
         input_source.keep(storage, batch.id, source, open_ends)
     return verdict._replace(faults=tuple(_placed(fault, source, before) for fault in verdict.faults))

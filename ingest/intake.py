@@ -1,85 +1,64 @@
-"""A record of intake.<tenant> as a Request, or as a dead letter. Pure but for the codec's look-up of schemas."""
+"""A record of intake.<tenant> as a Request. Pure but for the reader's look-ups of schemas."""
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import msgspec
 import orjson
 
+from ingest.arrival import Arrival, BadRecordError, identity
 from ingest.body import CHAT, MAX_BODY_BYTES
-from schemas.records import DeadLetter, Request
-from schemas.wire import Codec, WireError
+from ingest.intake_format import Fields, Reader
+from schemas import topics
+from schemas.config import ConfigDocument
+from schemas.records import Request
 
-PREFIX: Final = "intake."
 KEY_ID: Final = "intake"
-IDS: Final = uuid.UUID("0b7e5a4e-5d0c-5a3b-8c1d-6d696c6c7262")
 DEFAULT_MS: Final = 86_400_000
 MAX_MS: Final = 7 * 86_400_000
-MAX_ID_CHARS: Final = 256
-LANES: Final = ("standard", "batch")
+MAX_CHARS: Final = {"id": 256, "order_key": 256, "correlation_id": 1_024}
+# Names of admission's own begin with it.
+RESERVED: Final = "*"
+LANES: Final = ("", "standard", "batch")
 # There is nobody to stream to.
 NO_CALLER: Final = ("stream", "stream_options")
 
 
-class Arrival(NamedTuple):
-    """A record as Kafka gave it. `content_type` is empty for Avro."""
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """Who may send, and which of them are answered on a topic of their own."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    content_type: str
+    known: Collection[str]
+    answered: Collection[str] = ()
 
-
-class BadRecordError(ValueError):
-    """A record that cannot become a request."""
-
-    def __init__(self, reason: str, schema_id: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.schema_id = schema_id
-
-
-class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fields of schemas/avro/intake.avsc, for records in JSON (whose `parameters` may also be an object)."""
-
-    id: str = ""
-    model: str = ""
-    messages: list[dict[str, Any]] = []
-    max_tokens: int | None = None
-    temperature: float | None = None
-    parameters: str | dict[str, Any] = ""
-    lane: str = "standard"
-    timeout_ms: int = 0
-    correlation_id: str = ""
+    @classmethod
+    def of(cls, document: ConfigDocument) -> Tenants:
+        """As a configuration says."""
+        answered = {name for name, tenant in document.settings.items() if tenant.answers == "topic"}
+        return cls(frozenset(document.tenants), frozenset(answered))
 
 
 @dataclass(frozen=True, slots=True)
 class Translator:
     """Turns arrivals into requests."""
 
-    codec: Codec
+    reader: Reader
 
-    def request(self, arrival: Arrival, tenants: tuple[str, ...], now_ms: int) -> Request:
+    def request(self, arrival: Arrival, tenants: Tenants, now_ms: int) -> Request:
         """The request of a record; its tenant comes from the topic's name, never from the record.
 
         Raises BadRecordError. Whatever else it raises means that the registry could not be asked: try again.
         """
-        tenant = arrival.topic.removeprefix(PREFIX)
-        if tenant not in tenants:
+        tenant = arrival.tenant
+        if tenant not in tenants.known:
             raise BadRecordError(f"there is no tenant {tenant!r}")
-        fields = self._fields(arrival)
+        fields = self.reader.fields(arrival)
         body = _body(fields)
-        if len(fields.id) > MAX_ID_CHARS:
-            raise BadRecordError(f"`id` is longer than {MAX_ID_CHARS} characters")
-        if fields.lane not in ("", *LANES):
-            raise BadRecordError(f"`lane` must be standard or batch, not {fields.lane!r}")
-        if fields.timeout_ms < 0:
-            raise BadRecordError("`timeout_ms` must not be negative")
+        _check(fields)
+        # Time in the topic counts: a relay that was away makes nothing younger.
+        received_at = min(arrival.timestamp_ms or now_ms, now_ms)
         return Request(
             tenant=tenant,
             request_id=fields.id or identity(arrival),
@@ -88,9 +67,9 @@ class Translator:
             model=fields.model,
             body=body,
             lane=fields.lane or "standard",
-            received_at=now_ms,
-            deadline=now_ms + min(fields.timeout_ms or DEFAULT_MS, MAX_MS),
-            reply_to="",
+            received_at=received_at,
+            deadline=_deadline(fields, received_at),
+            reply_to=f"{topics.ANSWERS}{tenant}" if tenant in tenants.answered else "",
             stream=False,
             batch_id="",
             line=0,
@@ -99,50 +78,40 @@ class Translator:
             repeatable=False,
             correlation_id=fields.correlation_id,
             source="intake",
+            order_key=fields.order_key,
         )
 
-    def _fields(self, arrival: Arrival) -> _Fields:
-        value = arrival.value
-        if value is None:
-            raise BadRecordError("the record has no value")
-        if len(value) > MAX_BODY_BYTES:
-            raise BadRecordError(f"the record has {len(value)} bytes, more than the {MAX_BODY_BYTES} of a request")
-        if arrival.content_type.partition(";")[0].strip().lower() == "application/json":
-            try:
-                return msgspec.convert(orjson.loads(value), _Fields)
-            except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
-                raise BadRecordError(f"not a request in JSON: {error}") from None
-        try:
-            name, record = self.codec.decode(value)
-        except WireError as error:
-            raise BadRecordError(error.reason, error.schema_id) from None
-        if name != "Intake":
-            raise BadRecordError(f"a record of {name}, not of Intake", int.from_bytes(value[1:5], "big"))
-        return _Fields(**record)
+
+def _check(fields: Fields) -> None:
+    for name, most in MAX_CHARS.items():
+        if len(getattr(fields, name)) > most:
+            raise BadRecordError(f"`{name}` is longer than {most} characters")
+    for name in ("id", "order_key"):
+        if not getattr(fields, name).isprintable():
+            raise BadRecordError(f"`{name}` has characters that cannot be printed")
+    if fields.id.startswith(RESERVED):
+        raise BadRecordError(f"`id` must not begin with {RESERVED}")
+    if fields.lane not in LANES:
+        raise BadRecordError(f"`lane` must be standard or batch, not {fields.lane[:100]!r}")
+    for name in ("timeout_ms", "created_at", "max_age_ms"):
+        if getattr(fields, name) < 0:
+            raise BadRecordError(f"`{name}` must not be negative")
 
 
-def dead_letter(arrival: Arrival, fault: BadRecordError, now_ms: int) -> DeadLetter:
-    """The record set aside, with its original bytes."""
-    return DeadLetter(
-        tenant=arrival.topic.removeprefix(PREFIX),
-        source_topic=arrival.topic,
-        partition=arrival.partition,
-        offset=arrival.offset,
-        reason=fault.reason,
-        schema_id=fault.schema_id,
-        key=arrival.key,
-        value=arrival.value or b"",
-        at=now_ms,
-    )
+def _deadline(fields: Fields, received_at: int) -> int:
+    """The moment from which an answer is of no use, or the request itself is stale, whichever is earlier."""
+    deadline = received_at + min(fields.timeout_ms or DEFAULT_MS, MAX_MS)
+    if not fields.max_age_ms:
+        return deadline
+    # A producer's clock that runs ahead makes nothing younger either.
+    created_at = min(fields.created_at or received_at, received_at)
+    return min(deadline, created_at + fields.max_age_ms)
 
 
-def identity(arrival: Arrival) -> str:
-    """The id of a record without one: the same whenever it is read again."""
-    return str(uuid.uuid5(IDS, f"{arrival.topic}:{arrival.partition}:{arrival.offset}"))
-
-
-def _body(fields: _Fields) -> bytes:
-    body: dict[str, Any] = {k: v for k, v in _parameters(fields.parameters).items() if k not in NO_CALLER}
+def _body(fields: Fields) -> bytes:
+    body: dict[str, Any] = _parameters(fields.parameters) if fields.parameters else {}
+    for name in NO_CALLER:
+        body.pop(name, None)
     if fields.model:
         body["model"] = fields.model
     body["messages"] = fields.messages
@@ -150,7 +119,10 @@ def _body(fields: _Fields) -> bytes:
         body["max_tokens"] = fields.max_tokens
     if fields.temperature is not None:
         body["temperature"] = fields.temperature
-    raw = orjson.dumps(body)
+    try:
+        raw = orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise BadRecordError(f"the request cannot be written as JSON: {error}") from None
     if len(raw) > MAX_BODY_BYTES:  # JSON writes some characters in six bytes
         raise BadRecordError(f"the request has {len(raw)} bytes as JSON, more than the {MAX_BODY_BYTES} allowed")
     return raw
@@ -158,7 +130,7 @@ def _body(fields: _Fields) -> bytes:
 
 def _parameters(parameters: str | dict[str, Any]) -> dict[str, Any]:
     if isinstance(parameters, dict):
-        return parameters
+        return dict(parameters)
     if not parameters.strip():
         return {}
     try:

@@ -18,6 +18,9 @@ from ingest.envelope import ApiError
 from schemas.config import Principal
 
 DEADLINE_MS: Final = 600_000
+# Of a flex call: those who use it wait for a quarter of an hour; an hour at most.
+FLEX_DEADLINE_MS: Final = 900_000
+FLEX_LONGEST_MS: Final = 3_600_000
 BODY_TIMEOUT_S: Final = 30.0
 IDEMPOTENCY: Final = uuid.UUID("6f3c1f0e-0d6b-5c7e-9a52-6d696c6c7261")
 MAX_REMEMBERED: Final = 10_000
@@ -75,7 +78,7 @@ async def read_order(scope: Scope, receive: Receive, headers: Headers, principal
     key = headers.get(b"idempotency-key", b"").decode("latin-1")
     request_id = repeats.identify(principal.tenant, key, raw) if key else str(uuid.uuid4())
     now = time.time_ns() // 1_000_000
-    deadline = now + _timeout_ms(headers)
+    deadline = now + _timeout_ms(headers, *_waits(parsed))
     cache = _cache(headers)
     return Order(principal, request_id, scope["path"], raw, parsed, cache, bool(key), now, deadline)
 
@@ -106,10 +109,15 @@ def _cache(headers: Headers) -> str:
     return value
 
 
-def _timeout_ms(headers: Headers) -> int:
+def _waits(body: bodies.Body) -> tuple[int, int]:
+    """How long a call waits, and how long it may wait at most (ms)."""
+    return (FLEX_DEADLINE_MS, FLEX_LONGEST_MS) if body.patient else (DEADLINE_MS, DEADLINE_MS)
+
+
+def _timeout_ms(headers: Headers, usual_ms: int, longest_ms: int) -> int:
     value = headers.get(b"x-millrace-timeout-ms")
     if value is None:
-        return DEADLINE_MS
+        return usual_ms
     if not value.isdigit() or int(value) < 1:
         raise envelope.invalid("x-millrace-timeout-ms must be a positive number of ms.", "x-millrace-timeout-ms")
-    return min(int(value), DEADLINE_MS)
+    return min(int(value), longest_ms)

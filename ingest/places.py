@@ -10,6 +10,7 @@ FILES: Final = "files/"
 EXPIRING: Final = "expiring/"
 UPLOADS: Final = "uploads/"
 CAPACITY: Final = "capacity/"
+ENQUEUED: Final = "enqueued/"
 # What the sweeper saw at its last rounds.
 SWEEPER: Final = "sweeper.json"
 
@@ -113,3 +114,8 @@ def of_upload_mark(key: str) -> tuple[str, int, int, bool] | None:
 def capacity(service: str) -> str:
     """What a batcher measured of the pools."""
     return f"{CAPACITY}{service}.json"
+
+
+def enqueued(tenant: str) -> str:
+    """What the open batches of a tenant count, if it has a limit on that."""
+    return f"{ENQUEUED}{tenant}.json"

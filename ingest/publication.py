@@ -7,6 +7,7 @@ or undo each other unseen. Kafka itself keeps them apart: only the member of a g
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,6 +37,24 @@ def policies(document: ConfigDocument, before: Iterable[str]) -> list[PolicyDocu
     """One policy per tenant; those of `before` that are gone may send nothing any more."""
     gone = sorted(set(before) - set(document.tenants))
     return [config.policy_of(document, t) for t in document.tenants] + [config.closed(document, t) for t in gone]
+
+
+def limits(policy: PolicyDocument, version: str, now_ms: int) -> list[dict[str, Any]]:
+    """Limit rows of a tenant's policy, for those who compare what was used with what was allowed."""
+    return [
+        {
+            "tenant": policy.tenant,
+            "version": version,
+            "limit_id": limit.id,
+            "counts": limit.on,
+            "per": limit.per or "",
+            "model": limit.model,
+            "key_id": limit.key,
+            "most": limit.max,
+            "at": now_ms,
+        }
+        for limit in policy.limits
+    ]
 
 
 class Publication:
@@ -104,6 +123,11 @@ class Publication:
         """The configuration that is live now."""
         return self._published[-1] if self._published else None
 
+    @property
+    def published(self) -> tuple[ConfigDocument, ...]:
+        """Every configuration that is still in the topic, the latest last."""
+        return tuple(self._published)
+
     def publish(self, document: ConfigDocument) -> None:
         """Write policies, then the configuration. Raises PublicationError.
 
@@ -117,6 +141,8 @@ class Publication:
         for policy in policies(document, tenants):
             record = {"tenant": policy.tenant, "version": policy.version, "document": config.encode(policy)}
             writer.write(topics.JOURNAL, policy.tenant.encode(), self._codec.encode("Policy", record))
+            for row in limits(policy, document.version, time.time_ns() // 1_000_000):
+                writer.write(topics.LIMITS, policy.tenant.encode(), self._codec.encode("Limit", row))
         writer.wait()
         record = {"version": document.version, "document": config.encode(document)}
         writer.write(topics.CONFIG, KEY, self._codec.encode("Config", record))
@@ -133,9 +159,9 @@ class Writer:
         self._producer = Producer(settings)
         self._faults: list[str] = []
 
-    def write(self, topic: str, key: bytes, value: bytes) -> None:
-        """Send a record in the background."""
-        self._producer.produce(topic, value, key, on_delivery=self._report)
+    def write(self, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+        """Send a record in the background; `more` is as `produce` takes it, such as headers."""
+        self._producer.produce(topic, value, key, on_delivery=self._report, **more)
 
     def wait(self) -> None:
         """Until all is acknowledged. Raises PublicationError."""

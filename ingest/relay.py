@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from ingest import service
+from ingest.arrival import Arrival, BadRecordError, dead_letter
 from ingest.brokers import quiet
 from ingest.follower import Follower
-from ingest.intake import Arrival, BadRecordError, Translator, dead_letter
+from ingest.intake import Tenants, Translator
+from ingest.intake_format import Reader
 from ingest.ticker import Ticker
 from schemas import kafka, registry, topics
 from schemas.addresses import Addresses
+from schemas.config import ConfigDocument
 from schemas.wire import Codec
 
 log = logging.getLogger(__name__)
@@ -27,10 +31,9 @@ log = logging.getLogger(__name__)
 GROUP: Final = "relay"
 PATTERN: Final = r"^intake\..+"
 POLL_S: Final = 0.5
-BATCH: Final = 500
+# Records carried at once. What they take is bounded by what librdkafka fetches ahead, 64 MiB.
+BATCH: Final = 1_000
 RETRY_S: Final = 1.0
-# What is left of a record that even the topic of dead letters cannot take whole.
-CUT_BYTES: Final = 7 * 1024 * 1024
 
 
 class Relay:
@@ -39,12 +42,14 @@ class Relay:
     def __init__(self, addresses: Addresses, codec: Codec, follower: Follower, stop: threading.Event) -> None:
         self._codec = codec
         self._follower = follower
-        self._translator = Translator(codec)
+        self._translator = Translator(Reader(codec, registry.properties(addresses.registry)))
+        self._tenants: tuple[ConfigDocument | None, Tenants] = (None, Tenants(()))
         self._stop = stop
         self._faults: list[str] = []
         # No time limit: what was read is sent, however long Kafka is away.
         settings = kafka.producer(addresses.kafka, addresses.service, linger_ms=1) | {"message.timeout.ms": 0}
-        self._producer = Producer({**settings, **quiet(addresses.service)})
+        only_faults = {"delivery.report.only.error": True}
+        self._producer = Producer({**settings, **only_faults, **quiet(addresses.service)})
         settings = kafka.consumer(addresses.kafka, GROUP, addresses.service)
         # A restarted relay takes its own place again, without waiting for the session of the dead one to end.
         self._consumer = Consumer({**settings, "group.instance.id": addresses.service, **quiet(GROUP)})
@@ -95,11 +100,9 @@ class Relay:
     def _send(self, arrival: Arrival) -> bool:
         """Send what becomes of one record; False if we were stopped before it was known."""
         while not self._stop.is_set():
-            config = self._follower.current
-            assert config is not None
-            now_ms = int(time.time() * 1000)
+            now_ms = time.time_ns() // 1_000_000
             try:
-                request = self._translator.request(arrival, config.tenants, now_ms)
+                request = self._translator.request(arrival, self._who(), now_ms)
             except BadRecordError as fault:
                 log.warning("%s[%d]@%d: %s", arrival.topic, arrival.partition, arrival.offset, fault.reason)
                 self._set_aside(arrival, fault, now_ms)
@@ -112,11 +115,16 @@ class Relay:
             return True
         return False
 
+    def _who(self) -> Tenants:
+        """The tenants of the configuration that is live now."""
+        document = self._follower.current
+        assert document is not None, "the configuration was waited for"
+        if self._tenants[0] is not document:
+            self._tenants = (document, Tenants.of(document))
+        return self._tenants[1]
+
     def _set_aside(self, arrival: Arrival, fault: BadRecordError, now_ms: int) -> None:
         letter = dead_letter(arrival, fault, now_ms)
-        if len(letter["value"]) > CUT_BYTES:
-            letter["reason"] += f" (its first {CUT_BYTES} of {len(letter['value'])} bytes are here)"
-            letter["value"] = letter["value"][:CUT_BYTES]
         self._produce(topics.DEAD_LETTERS, letter["tenant"], self._codec.encode("DeadLetter", letter))
 
     def _produce(self, topic: str, key: str, value: bytes) -> None:
@@ -153,18 +161,21 @@ class Relay:
 
 
 def _arrival(message: Message) -> Arrival:
-    headers: dict[str, Any] = {name.lower(): value for name, value in dict(message.headers() or ()).items()}
-    kind = headers.get("content-type") or b""
-    content_type = kind if isinstance(kind, str) else kind.decode("latin-1")
-    key, value = message.key(), message.value()
+    key, value, headers = message.key(), message.value(), message.headers()
     return Arrival(
         message.topic() or "",
         message.partition() or 0,
         message.offset() or 0,
         key.encode() if isinstance(key, str) else key,
         value.encode() if isinstance(value, str) else value,
-        content_type,
+        _headers(dict(headers)) if headers else {},
+        message.timestamp()[1],
     )
+
+
+def _headers(headers: Mapping[str, str | bytes | None]) -> dict[str, bytes]:
+    """By name in lower case; the last of a name counts."""
+    return {name.lower(): v.encode() if isinstance(v, str) else v or b"" for name, v in headers.items()}
 
 
 def serve(addresses: Addresses, codec: Codec, stop: threading.Event) -> None:

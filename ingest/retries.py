@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from ingest import batch_gather, batch_object, batch_retry, batch_uris, batches, envelope
+from ingest import acceptance, batch_gather, batch_object, batch_retry, batch_uris, batches, envelope
 from ingest.batch_document import Document, Kind, Retried, Retry
 from ingest.batch_object import VALIDATING, Progress
 from ingest.batch_retry import Refused
@@ -53,8 +53,8 @@ class Retries:
     async def create(self, request: Request, batch_id: str) -> Response:
         """The new batch. 409 where there is nothing to retry, or another retry has it already.
 
-        1. The lines are taken in the old batch's document. 2. The new batch. A kill after 1 leaves lines that are taken
-        by a batch that is not there: whoever asks next makes that one.
+        1. The lines are taken in the old batch's document. 2. The new batch, if it fits. A kill or a refusal after 1
+        leaves lines that are taken by a batch that is not there: whoever asks next makes that one.
         """
         principal = await self._services.caller(request)
         ask = read_ask(batch_id, await batches.read_body(request, b"{}"))
@@ -72,7 +72,9 @@ class Retries:
         except Refused as error:
             raise envelope.conflict(str(error), error.code) from error
         promise = replace(promise, batch_id=taken.batch_id)
-        batch = await blocking(store.create, document(ask, old, taken, principal, promise))
+        load = acceptance.load_of_retry(old, taken.only)
+        new = document(ask, old, taken, principal, promise)
+        batch = await batches.make(self._services, store, principal, new, load)
         await batches.command(self._services, tenant, batch.id, "start", now_ms)
         return answer(batch)
 

@@ -11,6 +11,7 @@ from botocore.config import Config
 from starlette.requests import Request
 
 from ingest import envelope
+from ingest.enquiries import Enquiries
 from ingest.follower import Follower
 from ingest.journal import Journal
 from ingest.receiving import Receiving
@@ -30,6 +31,7 @@ class Services:
     journal: Journal
     follower: Follower
     receiving: Receiving = field(default_factory=Receiving)
+    enquiries: Enquiries | None = None
 
     def config(self) -> ConfigDocument:
         """The live configuration. Raises ApiError (503) while none is known."""

@@ -17,8 +17,10 @@ class Stream:
     slow reader) is closed by the reply, which holds the whole text.
     """
 
-    def __init__(self, include_usage: bool) -> None:
+    def __init__(self, include_usage: bool, tier: str = "") -> None:
         self._include_usage = include_usage
+        # What stands in every event for a caller who asked for a tier.
+        self._stamp: dict[str, Any] = {"service_tier": tier} if tier else {}
         self._attempt = ""
         self._next = 0
         self._gap = False
@@ -43,16 +45,17 @@ class Stream:
             return b""
         self._next += 1
         data: bytes = record["data"]
-        if not self._note(orjson.loads(data)):
+        chunk = orjson.loads(data)
+        if not self._note(chunk):
             return b""
-        return b"data: %b\n\n" % data
+        return _event(chunk | self._stamp) if self._stamp else b"data: %b\n\n" % data
 
     def reply(self, record: dict[str, Any]) -> bytes:
         """The last events, made from the Reply. Sets `ended`."""
         body = orjson.loads(record["body"])
         if record["status"] == "blocked":
             self.ended = True
-            return _guard(body, first=self._next == 0)
+            return _guard(body, self._stamp, first=self._next == 0)
         if record["status"] != "completed" or "error" in body:
             error = body.get("error") or {}
             message = error.get("message") or f"The request ended as {record['status']}."
@@ -87,7 +90,7 @@ class Stream:
 
     def _rest(self, body: dict[str, Any]) -> bytes:
         out = []
-        head = _head(body)
+        head = _head(body) | self._stamp
         for choice in body.get("choices") or ():
             index = choice.get("index", 0)
             left = {name: self._missing(index, name, value) for name, value in _whole(choice).items()}
@@ -147,9 +150,9 @@ def _head(body: dict[str, Any]) -> dict[str, Any]:
     return head
 
 
-def _guard(body: dict[str, Any], first: bool) -> bytes:
+def _guard(body: dict[str, Any], stamp: dict[str, Any], first: bool) -> bytes:
     """A blocked answer: the message, a stop with zero usage, the end."""
-    head = _head(body)
+    head = _head(body) | stamp
     choice = body["choices"][0]
     said = {"content": choice["message"]["content"]}
     delta = {"role": "assistant", **said} if first else said

@@ -11,6 +11,8 @@ from typing import Any, Final
 from ingest.envelope import ApiError
 
 MAX_CALLS: Final = 20_000
+# Of these, calls that wait in the batch lane: the others are never kept out by those that have time.
+MAX_PATIENT: Final = MAX_CALLS // 2
 # Chunks kept for a caller who reads slowly. Those above are dropped; the reply brings the rest of the text.
 MAX_CHUNKS: Final = 1_024
 
@@ -28,11 +30,12 @@ GONE: Final = Gone()
 class Call:
     """One caller. Events come from Kafka, from the caller's connection and from timers; one coroutine takes them."""
 
-    __slots__ = ("_waiter", "chunks", "end", "key", "stream")
+    __slots__ = ("_waiter", "chunks", "end", "key", "patient", "stream")
 
-    def __init__(self, tenant: str, request_id: str, stream: bool) -> None:
+    def __init__(self, tenant: str, request_id: str, stream: bool, patient: bool = False) -> None:
         self.key = (tenant, request_id)
         self.stream = stream
+        self.patient = patient
         self.chunks: deque[Chunk] = deque()
         self.end: Reply | ApiError | Gone | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -71,10 +74,11 @@ class Call:
 class Waiting:
     """All waiting calls of this process. Several may wait for one request: repeats under an Idempotency-Key."""
 
-    def __init__(self, limit: int = MAX_CALLS) -> None:
+    def __init__(self, limit: int = MAX_CALLS, most_patient: int = MAX_PATIENT) -> None:
         self._limit = limit
+        self._most_patient = most_patient
         self._calls: dict[tuple[str, str], list[Call]] = {}
-        self._count = 0
+        self._count = self._patient = 0
 
     def __len__(self) -> int:
         return self._count
@@ -83,17 +87,23 @@ class Waiting:
         """Whether one more call may wait."""
         return self._count < self._limit
 
+    def has_patient_room(self) -> bool:
+        """Whether one more call may wait in the batch lane."""
+        return self._patient < self._most_patient
+
     def enter(self, call: Call) -> None:
         """Begin to wait; check `has_room` before."""
         assert self._count < self._limit
         self._calls.setdefault(call.key, []).append(call)
         self._count += 1
+        self._patient += call.patient
 
     def leave(self, call: Call) -> None:
         """Wait no longer."""
         calls = self._calls[call.key]
         calls.remove(call)
         self._count -= 1
+        self._patient -= call.patient
         if not calls:
             del self._calls[call.key]
 

@@ -22,8 +22,11 @@ class Addresses:
     redis: str
     http_host: str
     http_port: int
-    # Where a worker tells its signals; 0 for nowhere.
+    # Where a worker or the compactor tells its signals; 0 for nowhere.
     signals_port: int
+    # Flink's REST interface, and Kafka Connect's; nobody may be there.
+    flink: str = ""
+    connect: str = ""
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Addresses:
@@ -41,4 +44,6 @@ class Addresses:
             http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
             http_port=int(env.get("MILLRACE_HTTP_PORT", "8080")),
             signals_port=int(env.get("MILLRACE_SIGNALS_PORT", "0")),
+            flink=env.get("MILLRACE_FLINK", ""),
+            connect=env.get("MILLRACE_CONNECT", ""),
         )

@@ -34,6 +34,13 @@ def names(folder: str = "avro") -> tuple[str, ...]:
     return tuple(sorted(json.loads(p.read_text())["name"] for p in (HERE / folder).glob("*.avsc")))
 
 
+@cache
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema in `schemas/json` called `name`."""
+    schema: dict[str, Any] = json.loads((HERE / "json" / f"{name}.json").read_text())
+    return schema
+
+
 def version(name: str) -> int:
     """Version of a state schema, from 1; the first byte of what it writes."""
     return int(raw(name, "state").get("version", 1))

@@ -11,14 +11,19 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from schemas.limits import AT_CREATE, Limit
+from schemas.model_config import Canary as Canary
+from schemas.model_config import Mirror as Mirror
+from schemas.model_config import Model as Model
+from schemas.model_config import Price as Price
+from schemas.model_config import Share as Share
 from schemas.webhooks import Webhook
 
-On = Literal["requests", "input_tokens", "output_tokens", "total_tokens", "cost_micros", "concurrency"]
-Per = Literal["second", "minute", "hour", "day", "month"]
 Action = Literal["block", "mask", "flag"]
 Stage = Literal["request", "response"]
 Role = Literal["client", "admin", "tenant_admin", "analyst"]
 Store = Literal["full", "masked", "none"]
+Answers = Literal["none", "topic"]
 EngineKind = Literal["llama", "openai", "transformers", "static", "echo"]
 Protection = Literal["full", "strict", "none"]
 EnginePriority = Literal["", "vllm", "sglang"]
@@ -35,27 +40,21 @@ class ConfigError(ValueError):
         self.what = what
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `max` of `on` per window; for concurrency there is no window. `key` and `model` narrow it."""
-
-    on: On
-    max: int
-    per: Per | None = None
-    model: str = ""
-    key: str = ""
-
-    @property
-    def id(self) -> str:
-        """Stable across versions of a policy, so that counters survive an unrelated change."""
-        return f"{self.on}/{self.per or 'now'}/{self.model}/{self.key}"
-
-
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An API key. `key` is written by hand or given as `sha256:<hex>`; only the hash is ever published."""
 
     name: str
     key: str
     roles: tuple[Role, ...] = ("client",)
+
+
+class KafkaUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of Kafka called `<tenant>.<name>`. Only the name is ever published, the password, written here or in an
+    environment variable of `make apply`, never."""
+
+    name: str
+    password: str = ""
+    password_env: str = ""
 
 
 class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +74,11 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tenant as written. A prepaid one spends what was credited; its batches use s3:// URIs below `batch_uris`."""
+    """A tenant as written. A prepaid one spends what was credited; its batches use s3:// URIs below `batch_uris`.
+
+    With `answers: topic` what its producers sent to Kafka is answered on `responses.<tenant>`; `kafka_users` may write
+    to its intake and read its answers.
+    """
 
     keys: tuple[Key, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -85,6 +88,8 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     store: Store = "full"
     batch_uris: tuple[str, ...] = ()
+    answers: Answers = "none"
+    kafka_users: tuple[KafkaUser, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 
 
@@ -109,68 +114,6 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protection: Protection = "full"
     priority: EnginePriority = ""
     preempt: bool = False
-
-
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Micro-units per million tokens; percentages of that for batch lines, hits and followers.
-
-    Prompt tokens from the engine's prefix cache cost `cached_input`, reasoning tokens `reasoning`; where these are not
-    given, they cost what others do.
-    """
-
-    version: str = ""
-    input: int = 0
-    output: int = 0
-    cached_input: int | None = None
-    reasoning: int | None = None
-    batch_percent: int = 100
-    hit_percent: int = 0
-    follower_percent: int = 0
-
-
-class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One side of a traffic split. `cohort` is what usage calls it; the model's name if not given."""
-
-    model: str
-    weight: int
-    cohort: str = ""
-
-
-class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a share of a split is taken back to weight 0 by itself: too many errors, or too slow.
-
-    Judged over the last `window_ms`, once `min_requests` attempts ended in it. 0 for `max_ms` sets no bound on time.
-    `rolled_back` is written by the controller: why, and when.
-    """
-
-    model: str
-    max_error_percent: int = 5
-    max_ms: int = 0
-    percentile: int = 95
-    min_requests: int = 20
-    window_ms: int = 60_000
-    rolled_back: str = ""
-
-
-class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model that gets a copy of a share of the requests; what it answers goes nowhere but to the lake."""
-
-    model: str
-    percent: int = 100
-
-
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What callers ask for: a route of pools in order, or a split over other models. Limits in tokens; 0 is none."""
-
-    route: tuple[str, ...] = ()
-    split: tuple[Share, ...] = ()
-    sticky: Literal["tenant", "user", "key", "request"] = "tenant"
-    canary: Canary | None = None
-    shadow: Mirror | None = None
-    max_input_tokens: int = 0
-    max_output_tokens: int = 0
-    price: Price = Price()
-    embeds: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -257,7 +200,15 @@ def document(c: Configuration) -> ConfigDocument:
     keys = {hash_key(k.key): Principal(t, k.name, k.roles) for t, tenant in c.tenants.items() for k in tenant.keys}
     hashes = {name: rules_hash(rules) for name, rules in c.rule_sets.items()}
     sets = {hashes[name]: rules for name, rules in c.rule_sets.items() if rules}
-    settings = {n: replace(t, keys=(), moderation=hashes.get(t.moderation, "")) for n, t in c.tenants.items()}
+    settings = {
+        name: replace(
+            tenant,
+            keys=(),
+            moderation=hashes.get(tenant.moderation, ""),
+            kafka_users=tuple(KafkaUser(user.name) for user in tenant.kafka_users),
+        )
+        for name, tenant in c.tenants.items()
+    }
     return ConfigDocument(version(c), keys, tuple(sorted(c.tenants)), c.pools, c.models, c.aliases, sets, settings)
 
 
@@ -272,7 +223,8 @@ def policy_of(d: ConfigDocument, tenant: str) -> PolicyDocument:
     t = d.settings[tenant]
     rules, everywhere = d.rule_sets.get(t.moderation, ()), (d.models, d.aliases, d.pools)
     own = (t.guard, t.prepaid, t.cache)
-    return PolicyDocument(d.version, tenant, t.limits, t.store, rules, t.moderation, *everywhere, *own)
+    limits = tuple(limit for limit in t.limits if limit.on not in AT_CREATE)
+    return PolicyDocument(d.version, tenant, limits, t.store, rules, t.moderation, *everywhere, *own)
 
 
 def without_share(d: ConfigDocument, model: str, why: str) -> ConfigDocument:

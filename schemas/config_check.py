@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
 
 from schemas import uris, webhooks
-from schemas.config import Canary, ConfigError, Configuration, Model, Price, Tenant, hash_key
+from schemas.config import Canary, ConfigError, Configuration, KafkaUser, Model, Price, Tenant, hash_key
+from schemas.limits import WITHOUT_WINDOW
+
+NAME: Final = re.compile("[A-Za-z0-9_-]{1,64}")
+# Clients prepare other characters each in their own way, and would not be let in.
+PASSWORD: Final = re.compile("[!-~]{8,256}")
+PASSWORD_IS: Final = "a password has 8 to 256 printable ASCII characters, no blanks"
 
 
 def parse(data: dict[str, Any]) -> Configuration:
@@ -104,18 +111,32 @@ def _check_tenant(c: Configuration, name: str, tenant: Tenant, seen: dict[str, s
     for i, uri in enumerate(tenant.batch_uris):
         if uris.parse(uri) is None:
             raise ConfigError(f"tenants.{name}.batch_uris[{i}]", "must be s3://bucket or s3://bucket/prefix/")
+    for i, user in enumerate(tenant.kafka_users):
+        _check_user(f"tenants.{name}.kafka_users[{i}]", user, {u.name for u in tenant.kafka_users[:i]})
     _check_webhooks(f"tenants.{name}.webhooks", tenant)
     for i, limit in enumerate(tenant.limits):
         where = f"tenants.{name}.limits[{i}]"
         if limit.max < 0:
             raise ConfigError(f"{where}.max", "must not be negative")
-        if (limit.per is None) != (limit.on == "concurrency"):
-            raise ConfigError(f"{where}.per", "every limit but concurrency needs a window, concurrency has none")
+        if (limit.per is None) != (limit.on in WITHOUT_WINDOW):
+            what = ", ".join(sorted(WITHOUT_WINDOW))
+            raise ConfigError(f"{where}.per", f"every limit needs a window, but {what} have none")
     for i, key in enumerate(tenant.keys):
         digest = hash_key(key.key)
         if digest in seen:
             raise ConfigError(f"tenants.{name}.keys[{i}]", f"the same key is already used by {seen[digest]}")
         seen[digest] = f"{name}/{key.name}"
+
+
+def _check_user(where: str, user: KafkaUser, before: set[str]) -> None:
+    if not NAME.fullmatch(user.name):
+        raise ConfigError(f"{where}.name", "a user's name has up to 64 letters, digits, - and _ only")
+    if user.name in before:
+        raise ConfigError(f"{where}.name", "this tenant has another user of that name")
+    if bool(user.password) == bool(user.password_env):
+        raise ConfigError(where, "give either a password or password_env, the environment variable that holds it")
+    if user.password and not PASSWORD.fullmatch(user.password):
+        raise ConfigError(f"{where}.password", PASSWORD_IS)
 
 
 def _check_webhooks(where: str, tenant: Tenant) -> None:

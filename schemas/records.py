@@ -18,6 +18,36 @@ class Audit(TypedDict):
     at: int
 
 
+class Batch(TypedDict):
+    """A batch at its end."""
+
+    batch_id: str
+    tenant: str
+    key_id: str
+    endpoint: str
+    model: str
+    status: str
+    window_s: int
+    lines: int
+    completed_lines: int
+    failed_lines: int
+    expired_lines: int
+    cancelled_lines: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    input_file_id: str
+    output_file_id: str
+    error_file_id: str
+    error_code: str
+    retry_of: str
+    created_at: int
+    started_at: int
+    deadline_at: int
+    ended_at: int
+
+
 class BatchCommand(TypedDict):
     """Something to do about a batch."""
 
@@ -44,6 +74,7 @@ class BatchResult(TypedDict):
     output_tokens: int
     cached_tokens: int
     reasoning_tokens: int
+    engine_ms: int
 
 
 class Cancellation(TypedDict):
@@ -157,6 +188,8 @@ class DeadLetter(TypedDict):
     key: bytes | None
     value: bytes
     at: int
+    headers: dict[str, bytes]
+    truncated: bool
 
 
 class Attempt(TypedDict):
@@ -183,6 +216,14 @@ class Delivery(TypedDict):
     begun_at: int
     due_at: int
     position: int
+
+
+class Enquiry(TypedDict):
+    """A question about a tenant's account."""
+
+    tenant: str
+    request_id: str
+    reply_to: str
 
 
 class Event(TypedDict):
@@ -216,6 +257,23 @@ class Intake(TypedDict):
     lane: str
     timeout_ms: int
     correlation_id: str
+    created_at: int
+    max_age_ms: int
+    order_key: str
+
+
+class Limit(TypedDict):
+    """One limit of a tenant, as published."""
+
+    tenant: str
+    version: str
+    limit_id: str
+    counts: str
+    per: str
+    model: str
+    key_id: str
+    most: int
+    at: int
 
 
 class Policy(TypedDict):
@@ -224,6 +282,18 @@ class Policy(TypedDict):
     tenant: str
     version: str
     document: str
+
+
+class Replay(TypedDict):
+    """A dead letter whose original bytes were written to their topic again."""
+
+    tenant: str
+    source_topic: str
+    partition: int
+    offset: int
+    letter: int
+    by: str
+    at: int
 
 
 class Reply(TypedDict):
@@ -260,6 +330,7 @@ class Request(TypedDict):
     repeatable: bool
     correlation_id: str
     source: str
+    order_key: str
 
 
 class Response(TypedDict):
@@ -347,6 +418,10 @@ class Usage(TypedDict):
     policy_version: str
     route_step: int
     cohort: str
+    shared_input_tokens: int
+    shared_output_tokens: int
+    list_micros: int
+    user: str
 
 
 class Waste(TypedDict):
@@ -472,6 +547,8 @@ class Ledger(TypedDict):
     answers_next: int
     answers_bytes: int
     loads: list[Load]
+    queued_count: int
+    queued_bytes: int
 
 
 class Hold(TypedDict):
@@ -521,3 +598,7 @@ class Open(TypedDict):
     guarded: bool
     prefix: int
     place: int
+    user: str
+    order_key: str
+    behind: str
+    next: str

@@ -13,17 +13,22 @@ JOURNAL: Final = "journal"
 CONFIG: Final = "config"
 CONTROL: Final = "control"
 RESPONSES: Final = "responses"
+# What the name of a topic of one tenant's answers begins with.
+ANSWERS: Final = "responses."
 USAGE: Final = "usage"
 AUDIT: Final = "audit"
 WASTE: Final = "waste"
 BATCH_RESULTS: Final = "batch_results"
 BATCH_COMMANDS: Final = "batch_commands"
 DEAD_LETTERS: Final = "dead_letters"
+REPLAYS: Final = "replays"
 CREDITS: Final = "credits"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
 EVENTS: Final = "events"
 DELIVERIES: Final = "deliveries"
+BATCHES: Final = "batches"
+LIMITS: Final = "limits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,9 @@ class Topic:
 
 # One record holds at most one request or answer; 8 MiB is far above any prompt a model here accepts.
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
-JOURNAL_RECORDS: Final = ("Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Circuit", "Tick")
+JOURNAL_RECORDS: Final = (
+    "Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Enquiry", "Circuit", "Tick",
+)  # fmt: skip
 
 FIXED: Final = (
     # Journal outlives the longest batch window (7 days), so that a replay can always decide again.
@@ -63,8 +70,12 @@ FIXED: Final = (
     Topic(BATCH_RESULTS, 4, ("BatchResult",), 8 * DAY_MS),
     Topic(BATCH_COMMANDS, 1, ("BatchCommand",), 8 * DAY_MS),
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
+    Topic(REPLAYS, 1, ("Replay",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
+    # Rows of the lake from outside admission: written at least once, the same row under the same key.
+    Topic(BATCHES, 1, ("Batch",), 30 * DAY_MS),
+    Topic(LIMITS, 1, ("Limit",), -1),
     # The latest word on each pool, for those who do not read the journal.
     Topic(CIRCUITS, 1, ("Circuit",), -1, cleanup="compact"),
     # Both keyed by tenant, so that who owns a partition of the first owns that of the second. An event that is four
@@ -87,6 +98,16 @@ def replies(gateway: str) -> Topic:
 def intake(tenant: str) -> Topic:
     """Where a tenant's own producers write."""
     return Topic(f"intake.{tenant}", 2, ("Intake",), 7 * DAY_MS)
+
+
+def answers(tenant: str) -> Topic:
+    """Where a tenant's own producers are answered, if its configuration says `answers: topic`."""
+    return Topic(f"{ANSWERS}{tenant}", 2, ("Response",), 7 * DAY_MS)
+
+
+def undelivered(tenant: str) -> Topic:
+    """Answers that a sink of Kafka Connect could not deliver, as they were; headers say why."""
+    return Topic(f"undelivered.{tenant}", 1, ("Response",), 7 * DAY_MS)
 
 
 def subjects() -> dict[str, str]:

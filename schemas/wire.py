@@ -77,8 +77,10 @@ class Codec:
         name, writer = self._by_id.get(schema_id) or self._remember(schema_id)
         stream = io.BytesIO(data)
         stream.seek(HEADER.size)
+        reader = self._readers[name]
         try:
-            record = fastavro.schemaless_reader(stream, writer, self._readers[name])
+            # Without a reader's schema fastavro does not compare the two for every record.
+            record = fastavro.schemaless_reader(stream, writer, None if writer is reader else reader)
         except Exception as error:  # fastavro raises many kinds on broken bytes
             raise WireError(f"not a {name}: {type(error).__name__}: {error}", schema_id) from error
         if stream.tell() != len(data):

@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from schemas import topics
-from schemas.records import Cancellation, Circuit, Completion, Credit, Open, Request, Started
-from streams import closing, emission, entry, guarding, ledger, quota
+from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Open, Request, Started
+from streams import account, closing, emission, entry, guarding, ledger, quota, sequence
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, send, send_on, sent_at
-from streams.emission import Bill, Emit, control, ended
+from streams.emission import Emit, control
 from streams.ledger import Admit, Wait
 from streams.opening import never_submitted, opened
+from streams.sequence import TURNS_AT_ONCE
 from streams.state import Tenant
+from streams.verdict import ended
 from streams.waiting import WINDOW_WAKE, defer, next_look, release
 
 # How long admission waits for a worker to answer a cancellation before it ends the request itself.
@@ -31,6 +33,13 @@ CIRCUIT_LEASE_MS: Final = 180_000
 def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
     """Decide one journal record; returns what is to be written, in order."""
     emits = advance(tenant, now_ms)
+    decide(tenant, kind, record, now_ms, emits)
+    take_turns(tenant, now_ms, emits)
+    return emits
+
+
+def decide(tenant: Tenant, kind: str, record: Any, now_ms: int, emits: Emits) -> None:
+    """What the record itself means."""
     if kind == "Request":
         on_request(tenant, cast(Request, record), now_ms, emits)
     elif kind == "Completion":
@@ -41,12 +50,13 @@ def step(tenant: Tenant, kind: str, record: Any, now_ms: int) -> Emits:
         on_cancellation(tenant, cast(Cancellation, record), now_ms, emits)
     elif kind == "Credit":
         on_credit(tenant, cast(Credit, record), now_ms, emits)
+    elif kind == "Enquiry":
+        emits.append(account.told(tenant, cast(Enquiry, record)))
     elif kind == "Circuit":
         on_circuit(tenant, cast(Circuit, record), now_ms)
     elif kind == "Policy":
         tenant.adopt(record["document"])
         release(tenant, now_ms, emits)
-    return emits
 
 
 def advance(tenant: Tenant, now_ms: int) -> Emits:
@@ -60,6 +70,7 @@ def advance(tenant: Tenant, now_ms: int) -> Emits:
                     release(tenant, moment, emits)
             else:
                 on_due(tenant, request_id, moment, emits)
+        take_turns(tenant, moment, emits)
     return emits
 
 
@@ -69,13 +80,28 @@ def on_request(tenant: Tenant, r: Request, now_ms: int, emits: Emits) -> None:
         return
     if not r["batch_id"] and now_ms >= r["deadline"]:
         closing.close(tenant, opened(r), ended("expired", batch=False), now_ms, emits)
-        return
+    elif r["order_key"] and tenant.sequences.end(r["order_key"])[0]:
+        o = opened(r)
+        full = sequence.queue(tenant, o, r["order_key"])
+        if full is not None:
+            closing.close(tenant, o, full, now_ms, emits)
+        else:
+            tenant.agenda.remind(o["request_id"], o["deadline"])
+    else:
+        admit(tenant, r, now_ms, emits)
+
+
+def admit(tenant: Tenant, r: Request, now_ms: int, emits: Emits, queued: Open | None = None) -> None:
+    """Decide a request; `queued` is what it was while it waited for those before it."""
     decision = entry.decide(tenant, r, now_ms)
     emits += decision.audits
     o = decision.request
+    if queued is not None:
+        o["order_key"], o["next"], o["reply_to"] = queued["order_key"], queued["next"], queued["reply_to"]
+    elif r["order_key"]:
+        sequence.begin(tenant, o, r["order_key"])
     if decision.verdict is not None:
-        cost = quota.cost_of(o, quota.tokens_of(decision.hit), "hit") if decision.hit else 0
-        bill = Bill(cost_micros=cost, price=quota.price_of(o))
+        bill = closing.shared_bill(o, quota.tokens_of(decision.hit), "hit") if decision.hit else None
         closing.close(tenant, o, decision.verdict, now_ms, emits, bill)
     elif decision.leader is not None:
         closing.follow(tenant, o, decision.leader)
@@ -83,8 +109,28 @@ def on_request(tenant: Tenant, r: Request, now_ms: int, emits: Emits) -> None:
         defer(tenant, o, decision.deferred_until, now_ms)
     else:
         send(tenant, o, now_ms, emits)
-    if decision.verdict is None and not o["batch_id"]:
+    if decision.verdict is None and not o["batch_id"] and queued is None:
         tenant.agenda.remind(o["request_id"], o["deadline"])
+
+
+def take_turns(tenant: Tenant, now_ms: int, emits: Emits) -> None:
+    """Decide those who waited for a request of the same order key that has ended; what is too much waits a second."""
+    turns = tenant.sequences.turns
+    for _ in range(TURNS_AT_ONCE):
+        if not turns:
+            return
+        take_turn(tenant, turns.pop(0), now_ms, emits)
+    for request_id in turns:
+        tenant.agenda.remind(request_id, now_ms + 1)
+    turns.clear()
+
+
+def take_turn(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
+    """Decide a queued request, unless it has ended."""
+    o = tenant.open(request_id)
+    if o is not None and o["phase"] == "queued":
+        sequence.take(tenant, o)
+        admit(tenant, sequence.request_of(tenant.name, o), now_ms, emits, o)
 
 
 def on_credit(tenant: Tenant, c: Credit, now_ms: int, emits: Emits) -> None:
@@ -185,7 +231,7 @@ def on_cancellation(tenant: Tenant, c: Cancellation, now_ms: int, emits: Emits) 
     if o is None:
         o = never_submitted(c)
         closing.close(tenant, o, ended(c["reason"], batch=bool(c["batch_id"])), now_ms, emits)
-    elif o["phase"] in ("following", "deferred"):
+    elif o["phase"] in ("following", "deferred", "queued"):
         closing.close(tenant, o, ended(c["reason"], batch=bool(o["batch_id"])), now_ms, emits)
         release(tenant, now_ms, emits)
     elif o["phase"] in ("running", "guarding"):
@@ -216,6 +262,8 @@ def on_due(tenant: Tenant, request_id: str, now_ms: int, emits: Emits) -> None:
             emits.append(control(tenant.name, request_id, o["ending"] or "expired", now_ms))
         closing.close(tenant, o, ended(o["ending"] or "expired", batch=bool(o["batch_id"])), now_ms, emits)
         after_end(tenant, o, now_ms, emits)
+    elif o["phase"] == "queued" and not o["behind"]:
+        take_turn(tenant, request_id, now_ms, emits)
     elif o["phase"] == "guarding" and now_ms >= o["due"]:
         emits.append(control(tenant.name, request_id, "expired", now_ms))
         closing.end_with_followers(tenant, o, guarding.UNAVAILABLE, now_ms, emits)
@@ -238,7 +286,7 @@ def promote(tenant: Tenant, o: Open, now_ms: int, emits: Emits) -> None:
         o["phase"], o["leader"] = "running", ""
         closing.lead(tenant, o, known)
         send(tenant, o, now_ms, emits)
-    elif isinstance(verdict, Wait) and o["lane"] == "batch":
+    elif isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         defer(tenant, o, next_look(verdict, now_ms), now_ms)
     else:
         closing.close(tenant, o, quota.refusal(tenant, o, verdict, now_ms), now_ms, emits)

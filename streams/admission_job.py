@@ -23,13 +23,16 @@ from pyflink.util.java_utils import get_java_class
 
 from schemas import registry, topics
 from schemas.addresses import Addresses
-from streams.carrier import BYTES, LEDGER_ROWS, OUT, Admission, tenant_of
+from streams.carrier import BATCH_ROWS, BYTES, LEDGER_ROWS, OUT, Admission, tenant_of
 
 NAME: Final = "admission"
 CHECKPOINT_MS: Final = 5_000
 # Above the longest outage after which open transactions must still be committed, below the broker's 15 minutes.
 TRANSACTION_TIMEOUT_MS: Final = 840_000
 
+NOW_LINGER_MS: Final = 1
+# Lines of batches: a tenth of the requests to the broker, and of the answers to each of those who read them.
+BATCH_LINGER_MS: Final = 10
 ROWS_LINGER_MS: Final = 100
 
 SETTINGS: Final = {
@@ -105,7 +108,10 @@ def build(env: StreamExecutionEnvironment, addresses: Addresses) -> None:
         .uid("admission")
         .name("admission")
     )
-    decided.sink_to(sink(addresses, DeliveryGuarantee.AT_LEAST_ONCE, "millrace-now", 1)).uid("now").name("now")
+    now = sink(addresses, DeliveryGuarantee.AT_LEAST_ONCE, "millrace-now", NOW_LINGER_MS)
+    decided.sink_to(now).uid("now").name("now")
+    batch = sink(addresses, DeliveryGuarantee.AT_LEAST_ONCE, "millrace-batch", BATCH_LINGER_MS)
+    side_output(decided, BATCH_ROWS).sink_to(batch).uid("batch").name("batch")
     rows = side_output(decided, LEDGER_ROWS)
     # Nobody sees these rows before the checkpoint commits them, so waiting for fuller batches costs no one anything.
     rows.sink_to(sink(addresses, DeliveryGuarantee.EXACTLY_ONCE, "millrace-rows", ROWS_LINGER_MS)).uid("rows").name(

@@ -26,6 +26,10 @@ MEDIA: Final = frozenset({"image_url", "input_audio", "file", "audio"})
 # Fields that do not change the answer, so they are no part of its identity.
 NOT_IDENTITY: Final = frozenset({"stream", "stream_options", "user", "metadata", "store", "service_tier", "model"})
 
+# What a caller may ask for. `flex` is the batch lane; nothing goes ahead of the interactive one, so that is all others.
+FLEX: Final = "flex"
+TIERS: Final = ("auto", "default", FLEX, "priority", "scale")
+
 
 class BodyError(ValueError):
     """A body that cannot be a request. `param` names the field, `code` the OpenAI error code."""
@@ -141,6 +145,18 @@ def validate(body: dict[str, Any], endpoint: str, model: Model) -> None:
         raise BodyError(
             f"max_tokens is {asked}, but this model gives at most {model.max_output_tokens} tokens.", "max_tokens"
         )
+
+    tier(body)
+
+
+def tier(body: dict[str, Any]) -> str:
+    """The service tier that the caller named, empty if none. Raises BodyError where there is no such tier."""
+    value = body.get("service_tier")
+    if value is None:
+        return ""
+    if value not in TIERS:
+        raise BodyError(f"service_tier must be one of {', '.join(TIERS)}.", "service_tier")
+    return str(value)
 
 
 def asked_output(body: dict[str, Any]) -> int | None:

@@ -15,12 +15,13 @@ from schemas import topics
 from schemas.registry import codec
 from schemas.wire import HEADER, Codec, WireError
 from streams import admission
-from streams.emission import EXACTLY_ONCE, Emit
+from streams.emission import EXACTLY_ONCE, Emit, may_gather
 from streams.state import Tenant
 
 BYTES: Final = Types.PRIMITIVE_ARRAY(Types.BYTE())
 OUT: Final = Types.ROW([Types.STRING(), BYTES, BYTES])
 LEDGER_ROWS: Final = OutputTag("exactly-once", OUT)
+BATCH_ROWS: Final = OutputTag("batch", OUT)
 # A finished request is recognised for as long as the journal is kept, so that a replay cannot run it again.
 REMEMBERED_DAYS: Final = 8
 CELLS: Final = ("policy", "ledger", "agenda")
@@ -150,7 +151,9 @@ class Admission(KeyedProcessFunction):
 
     def _out(self, emit: Emit) -> Any:
         row = Row(emit.topic, emit.key.encode(), self._codec.encode(emit.schema, emit.record))
-        return (LEDGER_ROWS, row) if emit.topic in EXACTLY_ONCE else row
+        if emit.topic in EXACTLY_ONCE:
+            return LEDGER_ROWS, row
+        return (BATCH_ROWS, row) if may_gather(emit.topic) else row
 
 
 def _dead_letter(value: bytes, error: WireError) -> Emit:

@@ -6,14 +6,16 @@ from typing import Final
 
 import orjson
 
+from schemas import topics
 from schemas.config import Cache, Rule
 from schemas.records import Cached, Completion, Open, Request
-from streams import emission, ledger, quota
+from streams import emission, ledger, quota, sequence
 from streams.dispatch import leave
-from streams.emission import Bill, Emit, Verdict, audit, ended, outcome, waste
+from streams.emission import Bill, Emit, audit, outcome, waste
 from streams.ledger import Hold, Need, Tokens
 from streams.moderation import Moderator
 from streams.state import Tenant
+from streams.verdict import Verdict, ended
 
 Emits = list[Emit]
 
@@ -42,7 +44,8 @@ def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
         return True
     if done is None:
         return False
-    if done["reply"] and r["reply_to"]:
+    # A producer's topic has its answers once: there a second record with the same id is nobody who waits.
+    if done["reply"] and r["reply_to"] and not r["reply_to"].startswith(topics.ANSWERS):
         reply = orjson.loads(done["reply"])
         record = {"tenant": tenant.name, "request_id": r["request_id"], **reply, "body": reply["body"].encode()}
         emits.append(Emit(r["reply_to"], r["request_id"], "Reply", record))
@@ -50,13 +53,15 @@ def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
 
 
 def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: Bill | None = None) -> None:
-    """End a request: settle its holds, write its outcome, leave those it follows, forget it as a leader."""
+    """End a request: settle its holds, write its outcome, leave those it follows, waits for or leads."""
     bill = bill or Bill(price=quota.price_of(o))
     leave(tenant, o)
     if o["phase"] == "following":
         unfollow(tenant, o)
     elif o["phase"] == "deferred":
         tenant.deferral.shrink(len(o["body"]))
+    elif o["phase"] == "queued":
+        sequence.take(tenant, o)
     if v.status != "completed":
         forget_leader(tenant, o)
     if o["holds"]:
@@ -71,6 +76,8 @@ def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: 
     reply = _kept_reply(v) if o["repeatable"] else b""
     attempt = v.attempt["attempt"] if v.attempt else ""
     tenant.close(o["request_id"], {"status": v.status, "at": now_ms, "attempt": attempt, "reply": reply})
+    if o["order_key"]:
+        sequence.leave(tenant, o)
 
 
 def complete(tenant: Tenant, o: Open, c: Completion, now_ms: int, emits: Emits) -> None:
@@ -103,8 +110,8 @@ def end_with_followers(
         f = tenant.open(request_id)
         if f is not None and f["phase"] == "following":
             f["phase"], f["leader"] = "ending", ""
-            cost = quota.cost_of(f, spent, "follower") if v.status != "refused" else 0
-            close(tenant, f, shown, now_ms, emits, Bill(cost_micros=cost, price=quota.price_of(f)))
+            bill = shared_bill(f, spent, "follower") if v.status != "refused" else None
+            close(tenant, f, shown, now_ms, emits, bill)
 
 
 def keep_answer(tenant: Tenant, o: Open, c: Completion, now_ms: int) -> None:
@@ -157,7 +164,21 @@ def bill_of(o: Open, c: Completion) -> Bill:
     """What a completion costs its request, in the engine's own counts."""
     used_in, used_out = c["input_tokens"], c["output_tokens"]
     debt = max(0, used_in - o["input_bound"]) + max(0, used_out - o["output_bound"])
-    return Bill(used_in, used_out, debt, quota.cost_of(o, quota.tokens_of(c), "miss"), quota.price_of(o))
+    price, tokens = quota.price_of(o), quota.tokens_of(c)
+    return Bill(used_in, used_out, debt, quota.cost_of(o, tokens, "miss"), price, ledger.cost_micros(price, tokens))
+
+
+def shared_bill(o: Open, tokens: Tokens, cache: str) -> Bill:
+    """What a request pays that was given an answer which took `tokens`; `cache` is hit or follower."""
+    price = quota.price_of(o)
+    full = ledger.cost_micros(price, tokens)
+    return Bill(
+        cost_micros=quota.cost_of(o, tokens, cache),
+        price=price,
+        list_micros=full,
+        shared_input_tokens=tokens.input,
+        shared_output_tokens=tokens.output,
+    )
 
 
 # leaders and followers

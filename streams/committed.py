@@ -5,9 +5,12 @@ Faust itself offers this only together with transactions of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from faust.transport.drivers import aiokafka as driver
+
+GATHER_BYTES: Final = 128 * 1024
+GATHER_MS: Final = 500
 
 
 class CommittedThread(driver.AIOKafkaConsumerThread):
@@ -18,6 +21,9 @@ class CommittedThread(driver.AIOKafkaConsumerThread):
         # The fetcher takes it from here when the consumer starts. An aiokafka without it fails here, not silently.
         assert consumer._isolation_level == "read_uncommitted"
         consumer._isolation_level = "read_committed"
+        # Few large answers while there is much; the view is late by GATHER_MS at most while there is little.
+        assert consumer._fetch_min_bytes == 1
+        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = GATHER_BYTES, GATHER_MS
         return consumer
 
 

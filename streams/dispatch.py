@@ -34,9 +34,11 @@ def send(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
     o["step"] = best_step(tenant, o, now_ms)
     pool = tenant.policy.document.pools.get(o["route"][o["step"]])
     has_next = o["step"] + 1 < len(o["route"])
+    # What is in the batch lane waits for its turn; that says nothing of the pool.
+    patient = o["lane"] == "batch"
     start_by = 0 if o["batch_id"] else o["deadline"]
     o["due"] = o["deadline"]
-    if has_next and pool is not None and not o["batch_id"]:
+    if has_next and pool is not None and not patient:
         start_by = min(o["deadline"], now_ms + pool.first_token_timeout_ms)
         o["due"] = min(o["deadline"], start_by + START_GRACE_MS)
         tenant.agenda.remind(o["request_id"], o["due"])
@@ -86,14 +88,14 @@ def best_step(tenant: Tenant, o: Open, now_ms: int) -> int:
 
 
 def judge(tenant: Tenant, o: Open, now_ms: int, emits: list[Emit]) -> None:
-    """Ask the guard's pool about the prompt. A batch line may wait for it as long as for its answer."""
+    """Ask the guard's pool about the prompt. In the batch lane it may wait for that as long as for its answer."""
     assert tenant.policy is not None
     guard = tenant.policy.document.guard
     assert guard is not None, "only a policy with a guard has requests judged"
     pool = tenant.policy.document.pools.get(guard.pool)
     o["phase"] = "guarding"
     o["due"] = o["deadline"]
-    if not o["batch_id"]:
+    if o["lane"] != "batch":
         o["due"] = min(o["deadline"], now_ms + guard.timeout_ms)
         tenant.agenda.remind(o["request_id"], o["due"])
     body = {"messages": [{"role": "user", "content": "\n".join(bodies.texts(bodies.parse(o["body"])))}]}

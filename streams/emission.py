@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from schemas import topics
 from schemas.config import Price
 from schemas.records import Completion, Open
 from streams.circuit import SILENT
 from streams.moderation import Moderator
+from streams.verdict import Verdict, error_body
 
 # What is put behind a request's id to name its copy for a shadow model.
 SHADOW_SUFFIX: Final = "~shadow"
@@ -26,19 +25,6 @@ class Emit(NamedTuple):
     record: Mapping[str, Any]
 
 
-class Verdict(NamedTuple):
-    """How a request ended. `attempt` is the completion that ended it, if one did."""
-
-    status: str
-    http_status: int
-    body: bytes
-    cache: str = "none"
-    error_code: str = ""
-    error_message: str = ""
-    attempt: Completion | None = None
-    headers: Mapping[str, str] | None = None
-
-
 class Bill(NamedTuple):
     """What a request is charged."""
 
@@ -47,45 +33,23 @@ class Bill(NamedTuple):
     debt_tokens: int = 0
     cost_micros: int = 0
     price: Price = Price()
+    # What the cost would be at the full price; and the tokens of an answer that was shared, which nobody ran again.
+    list_micros: int = 0
+    shared_input_tokens: int = 0
+    shared_output_tokens: int = 0
 
+
+# What nobody waits for by the millisecond: it may be gathered into fewer and larger requests to Kafka.
+_LATER: Final = f".{topics.LANES[-1]}"
 
 EXACTLY_ONCE: Final = frozenset(
     {topics.RESPONSES, topics.USAGE, topics.AUDIT, topics.WASTE, topics.CREDITS, topics.SHADOWS}
 )
 
 
-def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
-    """An error in OpenAI's envelope."""
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
-
-def refusal(http_status: int, message: str, code: str, param: str | None = None, **more: Any) -> Verdict:
-    """A verdict that refuses the request."""
-    kind = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
-        http_status, "invalid_request_error" if http_status < 500 else "server_error"
-    )
-    body = error_body(message, kind, code, param)
-    return Verdict("refused", http_status, body, error_code=code, error_message=message, **more)
-
-
-def ended(status: str, *, batch: bool, attempt: Completion | None = None) -> Verdict:
-    """The verdict of a request that ended without an answer: expired, cancelled, interrupted or failed."""
-    http_status, code, message = {
-        "expired": (
-            (504, "batch_expired", "This request could not be executed before the completion window expired.")
-            if batch
-            else (504, "request_timeout", "This request could not be executed before its deadline.")
-        ),
-        "cancelled": (
-            (499, "batch_cancelled", "This request was cancelled with its batch.")
-            if batch
-            else (499, "request_cancelled", "The caller left before the answer was finished.")
-        ),
-        "interrupted": (502, "interrupted", "The worker that streamed this answer died; what was shown is incomplete."),
-        "failed": (502, "upstream_failed", "No pool of this model's route could answer."),
-    }[status]
-    body = error_body(message, "server_error", code)
-    return Verdict(status, http_status, body, error_code=code, error_message=message, attempt=attempt)
+def may_gather(topic: str) -> bool:
+    """Whether a topic has only what batches send and get."""
+    return topic == topics.BATCH_RESULTS or topic.endswith(_LATER)
 
 
 def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: str) -> list[Emit]:
@@ -95,8 +59,14 @@ def outcome(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int, stored: s
     out.append(Emit(topics.RESPONSES, tenant, "Response", response(tenant, o, v, now_ms, stored)))
     if o["batch_id"]:
         out.append(Emit(topics.BATCH_RESULTS, o["batch_id"], "BatchResult", batch_result(tenant, o, v, bill)))
-    reply = reply_record(tenant, key, v)
-    out += [Emit(topic, key, "Reply", reply) for topic in o["reply_to"]]
+    for topic in o["reply_to"]:
+        if topic.startswith(topics.ANSWERS):
+            # Its reader is the one who asked: he gets the answer itself, whatever the lake may keep of it.
+            answer = response(tenant, o, v, now_ms, v.body.decode("utf-8", "replace"))
+            # By its order key, so that the answers of one device stay in order.
+            out.append(Emit(topic, o["order_key"] or key, "Response", answer))
+        else:
+            out.append(Emit(topic, key, "Reply", reply_record(tenant, key, v)))
     return out
 
 
@@ -200,11 +170,16 @@ def usage(tenant: str, o: Open, v: Verdict, bill: Bill, now_ms: int) -> dict[str
         "policy_version": o["policy_version"],
         "route_step": o["step"] if a else 0,
         "cohort": o["cohort"],
+        "shared_input_tokens": bill.shared_input_tokens,
+        "shared_output_tokens": bill.shared_output_tokens,
+        "list_micros": bill.list_micros,
+        "user": o["user"],
     }
 
 
 def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]:
     """A BatchResult record. What never ran, and nobody refused, has no HTTP status."""
+    a = v.attempt
     return {
         "tenant": tenant,
         "batch_id": o["batch_id"],
@@ -218,8 +193,9 @@ def batch_result(tenant: str, o: Open, v: Verdict, bill: Bill) -> dict[str, Any]
         "error_message": v.error_message,
         "input_tokens": bill.input_tokens,
         "output_tokens": bill.output_tokens,
-        "cached_tokens": v.attempt["cached_tokens"] if v.attempt else 0,
-        "reasoning_tokens": v.attempt["reasoning_tokens"] if v.attempt else 0,
+        "cached_tokens": a["cached_tokens"] if a else 0,
+        "reasoning_tokens": a["reasoning_tokens"] if a else 0,
+        "engine_ms": max(0, a["finished_at"] - a["started_at"]) if a else -1,
     }
 
 

@@ -10,10 +10,10 @@ import orjson
 from schemas.config import Rule
 from schemas.records import Cached, Open, Request
 from streams import body as bodies
-from streams import closing, judging, quota
+from streams import closing, judging, quota, subject
 from streams.affinity import prefix_of
 from streams.body import BodyError
-from streams.emission import Emit, Verdict, audit, refusal
+from streams.emission import Emit, audit
 from streams.guard import guard_body
 from streams.judging import MODERATIONS
 from streams.ledger import Admit, Wait
@@ -21,6 +21,7 @@ from streams.opening import opened
 from streams.policy import Policy, Target
 from streams.responses import RESPONSES, chat_body
 from streams.state import Tenant
+from streams.verdict import Verdict, refusal
 from streams.waiting import next_look
 
 CHAT: Final = "/v1/chat/completions"
@@ -49,6 +50,7 @@ def decide(tenant: Tenant, r: Request, now_ms: int) -> Decision:
     o["policy_version"] = policy.version
     try:
         body = bodies.parse(r["body"])
+        o["user"] = subject.of_body(tenant.name, body)
         if o["endpoint"] == MODERATIONS:
             judging.check(o, body)
             return judged(tenant, o, policy, now_ms)
@@ -81,7 +83,7 @@ def judged(tenant: Tenant, o: Open, policy: Policy, now_ms: int) -> Decision:
     verdict = quota.hold(tenant, o, quota.whole(o), now_ms)
     if isinstance(verdict, Admit):
         return Decision(o, [], judging.verdict(policy, o))
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, [], next_look(verdict, now_ms))
     return Decision(o, [], quota.refusal(tenant, o, verdict, now_ms))
 
@@ -181,7 +183,7 @@ def follow_or_hold(tenant: Tenant, o: Open, audits: list[Emit], now_ms: int) -> 
         o["phase"] = "running"
         closing.lead(tenant, o, known)
         return Decision(o, audits)
-    if isinstance(verdict, Wait) and batch:
+    if isinstance(verdict, Wait) and quota.may_wait(o, verdict):
         return defer_or_refuse(tenant, o, audits, next_look(verdict, now_ms))
     return Decision(o, audits, quota.refusal(tenant, o, verdict, now_ms))
 

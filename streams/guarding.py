@@ -12,9 +12,10 @@ import orjson
 
 from schemas.config import DEFAULT_MESSAGE
 from schemas.records import Completion, Open
-from streams.emission import Emit, Verdict, audit, refusal
+from streams.emission import Emit, audit
 from streams.guard import guard_body
 from streams.state import Tenant
+from streams.verdict import Verdict, refusal
 
 UNAVAILABLE: Final = refusal(503, "This request was not judged in time, so it was not run.", "moderation_unavailable")
 # Categories that get a row of their own; a model that names more says nothing more.

@@ -13,8 +13,8 @@ import orjson
 from schemas.records import Open
 from streams import body as bodies
 from streams.body import BodyError
-from streams.emission import Verdict, refusal
 from streams.policy import Policy
+from streams.verdict import Verdict, refusal
 
 MODERATIONS: Final = "/v1/moderations"
 MODEL: Final = "millrace-rules"

@@ -1,18 +1,19 @@
 """The lake as text: the SQL of its Flink job, generated from the .avsc. Pure.
 
 The lake keeps no state but offsets and open files, and dedupes nothing: admission writes its topics through one
-exactly-once Kafka sink, so what a read_committed reader sees is already one record per fact.
+exactly-once Kafka sink, so what a read_committed reader sees is already one record per fact. Its job only adds files to
+the partitions that streams/partition.py names; streams/compactor.py finishes those that are complete.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas import catalogue, topics
+from streams import partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,12 @@ TABLES: Final = (
     Table(topics.WASTE, "Waste", "at"),
     Table(topics.CREDITS, "Credit", "at"),
     Table(topics.SHADOWS, "Shadow", "at"),
+    Table(topics.DEAD_LETTERS, "DeadLetter", "at"),
+    Table(topics.BATCHES, "Batch", "ended_at"),
+    Table(topics.LIMITS, "Limit", "at"),
 )
 
-# Avro type -> (Flink, DuckDB); infra/terraform/tables.tf has those of Glue. A time has no zone: it is always UTC.
+# Avro type -> (Flink, DuckDB); infra/terraform/modules/lake has Glue's. A time has no zone: it is always UTC.
 TYPES: Final = {
     "string": ("STRING", "VARCHAR"),
     "bytes": ("BYTES", "BLOB"),
@@ -43,6 +47,10 @@ TYPES: Final = {
     "double": ("DOUBLE", "DOUBLE"),
     "timestamp-millis": ("TIMESTAMP(3)", "TIMESTAMP"),
 }
+# The earliest and the latest time that a column holds.
+TIMES: Final = ("0001-01-01 00:00:00.000", "9999-12-31 23:59:59.999")
+# The broker's time of a record; no field is called so.
+APPENDED: Final = "appended_at_broker"
 # Hive partitions are text: Athena's projection and DuckDB's pruning both compare them as they stand in the path.
 PARTITIONS: Final = ("dt", "hour")
 
@@ -71,10 +79,15 @@ def _types(avro: Any) -> tuple[str, str]:
     return TYPES[avro.get("logicalType", avro["type"])]
 
 
-def columns(schema: str) -> list[Column]:
+def columns(name: str) -> list[Column]:
     """The columns of a record schema in its order. KeyError or ValueError for a type that has no column."""
-    fields = catalogue.raw(schema)["fields"]
+    fields = catalogue.raw(name)["fields"]
     return [Column(f["name"], *_types(f["type"])) for f in fields]
+
+
+def schema(table: Table) -> dict[str, Any]:
+    """The schema of a table's records, as it is registered."""
+    return catalogue.raw(table.schema)
 
 
 def _nullable(avro: Any) -> bool:
@@ -95,9 +108,10 @@ def source(table: Table, kafka: str, registry: str) -> str:
 
     The reader's schema is our .avsc itself, so that a field younger than a record takes its declared default.
     """
-    schema = catalogue.raw(table.schema)
-    null = {f["name"]: "" if _nullable(f["type"]) else " NOT NULL" for f in schema["fields"]}
+    known = schema(table)
+    null = {f["name"]: "" if _nullable(f["type"]) else " NOT NULL" for f in known["fields"]}
     body = ",\n  ".join(f"`{c.name}` {c.flink}{null[c.name]}" for c in columns(table.schema))
+    body += f",\n  `{APPENDED}` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL"
     options = {
         "connector": "kafka",
         "topic": table.name,
@@ -109,7 +123,7 @@ def source(table: Table, kafka: str, registry: str) -> str:
         "scan.startup.mode": "earliest-offset",
         "format": "avro-confluent",
         "avro-confluent.url": registry,
-        "avro-confluent.schema": json.dumps(schema, separators=(",", ":")),
+        "avro-confluent.schema": json.dumps(known, separators=(",", ":")),
     }
     return f"CREATE TABLE `{table.name}_topic` (\n  {body}\n) WITH (\n  {_with(options)}\n)"
 
@@ -127,11 +141,8 @@ def sink(table: Table, root: str) -> str:
         "parquet.timestamp.time.unit": "millis",
         # Bounds the memory of an open file; a file lives for one checkpoint only.
         "parquet.block.size": str(16 * 1024 * 1024),
-        # An hour that has had its time is marked complete with _SUCCESS; a late row marks it again.
-        "sink.partition-commit.trigger": "process-time",
-        "sink.partition-commit.delay": "1 h",
-        "sink.partition-commit.policy.kind": "success-file",
-        # No auto-compaction: it joins the files of one checkpoint, and one writer makes only one of them.
+        # No auto-compaction: it joins the files of one checkpoint, and one writer makes only one of them. No commit of
+        # partitions: Flink would call one finished by the clock, also while its rows are still in Kafka.
     }
     parts = "".join(f",\n  `{p}` STRING" for p in PARTITIONS)
     return (
@@ -141,10 +152,36 @@ def sink(table: Table, root: str) -> str:
 
 
 def insert(table: Table) -> str:
-    """INSERT that carries a topic into its files, by UTC date and hour of the table's time."""
-    names = ", ".join(f"`{c.name}`" for c in columns(table.schema))
-    day, hour = (f"DATE_FORMAT(`{table.time}`, '{f}')" for f in ("yyyy-MM-dd", "HH"))
-    return f"INSERT INTO `{table.name}` SELECT {names}, {day}, {hour} FROM `{table.name}_topic`"
+    """INSERT that carries a topic into its files, each row into the partition that partition.of names.
+
+    A time that no engine could show is moved to the nearest that all can; so its row does not spoil the others' file.
+    """
+    shown = ", ".join(_shown(c) for c in columns(table.schema))
+    at, appended = f"`{table.time}`", f"CAST(`{APPENDED}` AS TIMESTAMP(3))"
+    first, last = (
+        f"{appended} - {_interval(partition.MAX_LATE_MS)}",
+        f"{appended} + {_interval(partition.MAX_AHEAD_MS)}",
+    )
+    strange = f"{at} < {first} OR {at} > {last}"
+    late = f"FLOOR({at} TO HOUR) <= {appended} - {_interval(partition.HOUR_MS + partition.GRACE_MS)}"
+    day = f"CASE WHEN {strange} THEN DATE_FORMAT({appended}, 'yyyy-MM-dd') ELSE DATE_FORMAT({at}, 'yyyy-MM-dd') END"
+    hour = (
+        f"CASE WHEN {strange} THEN '{partition.STRANGE}' WHEN {late} THEN '{partition.LATE}' "
+        f"ELSE DATE_FORMAT({at}, 'HH') END"
+    )
+    return f"INSERT INTO `{table.name}` SELECT {shown}, {day}, {hour} FROM `{table.name}_topic`"
+
+
+def _interval(ms: int) -> str:
+    return f"INTERVAL '{ms // 60_000}' MINUTE(5)"
+
+
+def _shown(column: Column) -> str:
+    name = f"`{column.name}`"
+    if column.flink != TYPES["timestamp-millis"][0]:
+        return name
+    first, last = (f"TIMESTAMP '{moment}'" for moment in TIMES)
+    return f"CASE WHEN {name} < {first} THEN {first} WHEN {name} > {last} THEN {last} ELSE {name} END"
 
 
 def settings() -> dict[str, str]:
@@ -172,24 +209,17 @@ def settings() -> dict[str, str]:
     }
 
 
-# A finished file. s3proxy writes it under a longer name first, and S3 shows nothing of an unfinished upload.
-_PART: Final = re.compile(r"part-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-\d+-\d+")
+def view(table: Table, files: Sequence[str], *, partitioned: bool = True, tenant: str = "") -> str:
+    """DuckDB's CREATE VIEW over `files`. Every column of the .avsc is there, also before the first file has it.
 
-
-def is_committed(path: str) -> bool:
-    """Whether a path names a Parquet file that the lake has finished, by the form of its name alone."""
-    return _PART.fullmatch(path.rpartition("/")[2]) is not None
-
-
-def view(table: Table, files: Sequence[str]) -> str:
-    """DuckDB's CREATE VIEW over `files`. Every column of the .avsc is there, also before the first file has it."""
+    `partitioned` files lie in folders that give dt and hour. Of a `tenant` only its own rows are shown.
+    """
     typed = ", ".join(f'NULL::{c.duckdb} AS "{c.name}"' for c in columns(table.schema))
-    empty = f"SELECT {typed}, NULL::DATE AS dt, NULL::INTEGER AS hour WHERE false"
-    if not files:
-        return f'CREATE VIEW "{table.name}" AS {empty}'
-    listed = ", ".join(quote(f) for f in files)
-    parquet = (
-        f"SELECT * FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = true, "
-        "hive_types = {'dt': DATE, 'hour': INTEGER})"
-    )
-    return f'CREATE VIEW "{table.name}" AS {empty} UNION ALL BY NAME {parquet}'
+    parts = ", NULL::DATE AS dt, NULL::INTEGER AS hour" if partitioned else ""
+    rows = f"SELECT {typed}{parts} WHERE false"
+    if files:
+        listed = ", ".join(quote(f) for f in files)
+        types = ", hive_partitioning = true, hive_types = {'dt': DATE, 'hour': INTEGER}" if partitioned else ""
+        rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true{types})"
+    only = f" WHERE tenant = {quote(tenant)}" if tenant else ""
+    return f'CREATE VIEW "{table.name}" AS SELECT * FROM ({rows}){only}'

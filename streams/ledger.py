@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from schemas.config import Limit, Price
+from schemas.config import Price
+from schemas.limits import Limit
 from streams import windows
 
 MILLION: Final = 1_000_000

@@ -129,8 +129,8 @@ class View:
 
     async def _apply(self, field: str, expected: int, after: int, windows: Mapping[str, progress.Window]) -> int:
         arguments: list[str | int] = [self._generation, field, expected, after]
-        for key, window in windows.items():
-            arguments += [progress.window_expiry_ms(key), *window.fields().values()]
+        for window in windows.values():
+            arguments += [window.until_ms, *window.fields().values()]
         return int(await self._do(lambda: self._count(keys=[MARK, *windows], args=arguments)))
 
     async def mark(self, partition: int, after: int, records: Sequence[BatchResult]) -> None:

@@ -6,7 +6,8 @@ import hashlib
 from typing import Final, NamedTuple
 
 from schemas import config
-from schemas.config import Limit, Model, PolicyDocument, Pool, Share
+from schemas.config import Model, PolicyDocument, Pool, Share
+from schemas.limits import Limit
 from streams.moderation import Moderator
 
 DEFAULT_ALIAS: Final = "default"

@@ -19,20 +19,33 @@ WINDOW_KEPT_MS: Final = 26 * 60 * MINUTE_MS
 PROGRESS_KEPT_MS: Final = 8 * 24 * 60 * MINUTE_MS
 # Statuses whose line goes to the batch's output file; every other one goes to its error file.
 COMPLETED: Final = frozenset({"completed", "blocked"})
+# Of a window, in the order of its Redis script.
+FIELDS: Final = ("requests", "input_tokens", "output_tokens", "cost_micros")
 
 
 @dataclass(slots=True)
 class Window:
-    """What a tenant used in one minute."""
+    """What a tenant used: in one minute, in one minute of one lane, or for one batch.
 
+    `until_ms` is when it may go, milliseconds UTC.
+    """
+
+    until_ms: int
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_micros: int = 0
 
+    def add(self, record: Usage) -> None:
+        """Count a record."""
+        self.requests += 1
+        self.input_tokens += record["input_tokens"]
+        self.output_tokens += record["output_tokens"]
+        self.cost_micros += record["cost_micros"]
+
     def fields(self) -> dict[str, int]:
         """As the fields of a Redis hash."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +63,19 @@ def window_key(tenant: str, completed_at_ms: int) -> str:
     return f"usage:{tenant}:{minute_s(completed_at_ms)}"
 
 
+def lane_key(tenant: str, lane: str, completed_at_ms: int) -> str:
+    """The same of one lane. A tenant's name has no slash."""
+    return window_key(f"{tenant}/{lane}", completed_at_ms)
+
+
+def batch_key(tenant: str, batch_id: str) -> str:
+    """Redis hash of all that a batch used so far."""
+    return f"usage:{tenant}/{batch_id}"
+
+
 def minute_s(at_ms: int) -> int:
     """First second of the minute that holds `at_ms`, seconds UTC."""
     return at_ms // MINUTE_MS * MINUTE_MS // 1000
-
-
-def window_expiry_ms(key: str) -> int:
-    """When the window of that name may go, milliseconds UTC."""
-    return int(key.rpartition(":")[2]) * 1000 + WINDOW_KEPT_MS
 
 
 def progress_key(batch_id: str) -> str:
@@ -87,13 +105,15 @@ def fold_usage(records: Iterable[Usage], now_ms: int) -> dict[str, Window]:
     """Windows by key, as sums over `records`; those too old to be shown are left out."""
     windows: dict[str, Window] = {}
     for record in records:
-        if record["completed_at"] < now_ms - WINDOW_KEPT_MS:
-            continue
-        window = windows.setdefault(window_key(record["tenant"], record["completed_at"]), Window())
-        window.requests += 1
-        window.input_tokens += record["input_tokens"]
-        window.output_tokens += record["output_tokens"]
-        window.cost_micros += record["cost_micros"]
+        tenant, at_ms = record["tenant"], record["completed_at"]
+        if at_ms >= now_ms - WINDOW_KEPT_MS:
+            until_ms = minute_s(at_ms) * 1000 + WINDOW_KEPT_MS
+            for key in (window_key(tenant, at_ms), lane_key(tenant, record["lane"], at_ms)):
+                windows.setdefault(key, Window(until_ms)).add(record)
+        if record["batch_id"] and at_ms >= now_ms - PROGRESS_KEPT_MS:
+            window = windows.setdefault(batch_key(tenant, record["batch_id"]), Window(0))
+            window.until_ms = max(window.until_ms, at_ms + PROGRESS_KEPT_MS)
+            window.add(record)
     return windows
 
 

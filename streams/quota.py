@@ -6,12 +6,13 @@ from functools import lru_cache
 
 import msgspec
 
-from schemas.config import Limit, Price
+from schemas.config import Price
+from schemas.limits import Limit
 from schemas.records import Cached, Completion, Open
 from streams import ledger
-from streams.emission import Verdict, error_body
 from streams.ledger import PREPAID, Admit, Hold, Need, Never, Tokens, Wait
 from streams.state import Tenant
+from streams.verdict import Verdict, error_body
 
 
 def price_of(o: Open) -> Price:
@@ -76,6 +77,17 @@ def unhold_cost(tenant: Tenant, o: Open) -> None:
         holds = [Hold(h["limit"], h["window"], h["amount"]) for h in cost]
         tenant.accounts = ledger.settle(tenant.accounts, holds, Need())
         o["holds"] = [h for h in o["holds"] if h not in cost]
+
+
+def may_wait(o: Open, verdict: Admit | Wait | Never) -> bool:
+    """Whether a request of the batch lane waits for quota. A line of a batch always does; what belongs to no batch has
+    a caller who would rather know at once that nothing will come of it before its deadline.
+    """
+    if not isinstance(verdict, Wait) or o["lane"] != "batch":
+        return False
+    if o["batch_id"]:
+        return True
+    return verdict.limit.id != PREPAID and (verdict.limit.per is None or verdict.until_ms < o["deadline"])
 
 
 def applying(tenant: Tenant, o: Open) -> list[Limit]:

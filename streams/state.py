@@ -16,6 +16,7 @@ from streams.answers import Answers
 from streams.deferral import Deferral
 from streams.ledger import PREPAID, Account
 from streams.policy import Policy
+from streams.sequence import Sequences
 from streams.stores import Stores
 
 CODEC: Final = StateCodec()
@@ -39,6 +40,7 @@ class Tenant:
         data = stores.ledger.get()
         ledger = cast(Ledger, CODEC.decode("Ledger", data)) if data else None
         self.deferral = Deferral(stores.deferred, ledger)
+        self.sequences = Sequences(stores.deferred, ledger)
         self.answers = Answers(stores.cached, CODEC, ledger)
         entries = ledger["accounts"] if ledger else []
         self.accounts = {a["limit"]: Account(a["window"], a["spent"], a["held"]) for a in entries}
@@ -120,11 +122,12 @@ class Tenant:
             **self.loads.fields(),
             **self.deferral.fields(),
             **self.answers.fields(),
+            **self.sequences.fields(),
         }
 
     def _signature(self) -> tuple[object, ...]:
         """Differs when the ledger's record does. Mappings are never changed in place."""
-        changes = (self.loads.changes, self.deferral.changes, self.answers.changes)
+        changes = (self.loads.changes, self.deferral.changes, self.answers.changes, self.sequences.changes)
         counters = (self.debt, self.wake, self.credited_micros, *changes)
         return self.accounts, self.open_circuits, counters
 

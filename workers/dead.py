@@ -31,4 +31,6 @@ def _letter(message: Message, tenant: str, reason: str, schema_id: int | None, a
         "key": key.encode() if isinstance(key, str) else key,
         "value": bytes(message.value() or b""),
         "at": at_ms,
+        "headers": {},
+        "truncated": False,
     }

@@ -42,10 +42,12 @@ BROKEN: Final = Refusal("failed", 500, "The attempt failed.", "internal_error")
 
 
 class Loop:
-    """Walks pieces of work, any number at once."""
+    """Walks pieces of work, any number at once. Completions of batch lines leave by `batch`, all else by `outbox`."""
 
-    def __init__(self, service: str, codec: Codec, outbox: Outbox, docket: Docket, quarantine: Quarantine) -> None:
-        self._service, self._codec, self._outbox = service, codec, outbox
+    def __init__(
+        self, service: str, codec: Codec, outbox: Outbox, batch: Outbox, docket: Docket, quarantine: Quarantine
+    ) -> None:
+        self._service, self._codec, self._outbox, self._batch = service, codec, outbox, batch
         self._docket, self._quarantine = docket, quarantine
         self.cancellations = Cancellations()
         self.rules = Rules()
@@ -90,7 +92,8 @@ class Loop:
                 started=attempt.started_at,
                 finished=now_ms(),
             )
-            await self._outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
+            outbox = self._batch if work["lane"] == "batch" else self._outbox
+            await outbox.put(topics.JOURNAL, work["tenant"].encode(), self._codec.encode("Completion", record))
             # 7. Finish.
             self._docket.settle(item, now_ms())
             station.signals.ended(item, record, ending.fault, ran=ran, slots=station.lanes.slots)

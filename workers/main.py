@@ -19,7 +19,7 @@ from workers.endpoint import Endpoint
 from workers.ends import Ends
 from workers.follow import Follower
 from workers.intake import Intake
-from workers.outbox import Outbox
+from workers.outbox import BATCH_LINGER_MS, Outbox
 from workers.worker import DRAIN_S, Worker
 
 log = logging.getLogger("workers")
@@ -44,7 +44,9 @@ async def connect(url: str) -> Codec:
 async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> None:
     """Serve until `stopping`."""
     outbox = Outbox(addresses.kafka, addresses.service)
-    worker = Worker(addresses.service, codec, outbox, float(os.environ.get("MILLRACE_DRAIN_S", DRAIN_S)))
+    batch = Outbox(addresses.kafka, f"{addresses.service}-batch", BATCH_LINGER_MS)
+    drain_s = float(os.environ.get("MILLRACE_DRAIN_S", DRAIN_S))
+    worker = Worker(addresses.service, codec, outbox, drain_s, batch)
     follower = Follower(addresses.kafka, addresses.service, codec, worker.configure, worker.cancel)
     follower.start()
     endpoint = Endpoint(worker, Ends(addresses.kafka, addresses.service))
@@ -71,7 +73,7 @@ async def serve(addresses: Addresses, codec: Codec, stopping: asyncio.Event) -> 
         await worker.drain()
         await endpoint.close()
         await follower.close()
-        await outbox.close(FLUSH_S)
+        await asyncio.gather(outbox.close(FLUSH_S), batch.close(FLUSH_S))
         log.info("%s has left", addresses.service)
 
 

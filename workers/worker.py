@@ -36,13 +36,15 @@ MOMENT_S: Final = 0.02
 class Worker:
     """One process' part of all pools. Runs in the event loop; reads nothing until an intake is attached."""
 
-    def __init__(self, service: str, codec: Codec, outbox: Outbox, drain_s: float = DRAIN_S) -> None:
+    def __init__(
+        self, service: str, codec: Codec, outbox: Outbox, drain_s: float = DRAIN_S, batch: Outbox | None = None
+    ) -> None:
         self._service, self._drain_s = service, drain_s
         self.stations: dict[str, Station] = {}
         self._partitions = Partitions(uuid.uuid4().hex[:8])
         self._docket = Docket(codec)
         self.membership = Membership(self._partitions, self.stations, self._docket, self.take)
-        self._loop = Loop(service, codec, outbox, self._docket, Quarantine(self.membership.record))
+        self._loop = Loop(service, codec, outbox, batch or outbox, self._docket, Quarantine(self.membership.record))
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarms: dict[Station, asyncio.TimerHandle] = {}
         self._ending = False

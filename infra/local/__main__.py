@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start the stack; returns when it is healthy")
     up.add_argument("--only", default="", help="comma-separated services, for a part of the stack")
+    up.add_argument("--connect", action="store_true", help="with Kafka Connect")
     commands.add_parser("down", help="stop the stack; its state stays")
     commands.add_parser("status", help="services and jobs")
     logs = commands.add_parser("logs", help="follow the logs")
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> None:
         from infra.local.up import up
 
         with alone(settings):
-            up(settings, [name for name in arguments.only.split(",") if name])
+            up(settings, [name for name in arguments.only.split(",") if name], connect=arguments.connect)
     elif arguments.command == "down":
         from infra.local.down import down
 

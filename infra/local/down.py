@@ -62,7 +62,7 @@ def down(settings: Settings) -> None:
             task.start()
         for task in tasks:
             task.join()
-        supervisor.stop([*FLINK, "registry", "s3", "redis"])
+        supervisor.stop([*FLINK, "connect", "registry", "s3", "redis"])
         supervisor.stop(["kafka"])
         supervisor.end()
     left = launch.strays(settings)

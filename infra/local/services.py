@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from infra.local import flink, kafka, storage
+from infra.local import connect, flink, kafka, storage
 from infra.local.settings import Settings
 
 Command = Callable[[Settings], list[str]]
@@ -46,7 +46,7 @@ def _signals(worker: str) -> Environment:
 SECOND: Final = "taskmanager-2"
 WORKERS: Final = ("worker-1", "worker-2")
 PARTS: Final = (
-    Service("kafka", kafka.command, ("KAFKA", "KAFKA controller"), kafka.prepare, stop_s=30),
+    Service("kafka", kafka.command, ("KAFKA", "KAFKA controller", "KAFKA users"), kafka.prepare, stop_s=30),
     Service("registry", storage.registry_command, ("REGISTRY", "REGISTRY management"), storage.registry_prepare),
     Service(
         "jobmanager",
@@ -72,6 +72,8 @@ PARTS: Final = (
     ),
     Service("s3", storage.s3_command, ("S3",), storage.s3_prepare),
     Service("redis", storage.redis_command, ("REDIS",), storage.redis_prepare),
+    # Only where `make up CONNECT=1` asks for it.
+    Service(connect.NAME, connect.command, ("CONNECT",), connect.prepare),
 )
 OURS: Final = (
     Service("gateway", _module("ingest.gateway"), ("HTTP",)),
@@ -84,6 +86,14 @@ OURS: Final = (
         for name in WORKERS
     ),
     Service("live", _module("streams.live")),
+    Service(
+        "compactor",
+        _module("streams.compactor"),
+        ("HTTP signals of compactor",),
+        environment=_signals("compactor"),
+        # A partition that is being written is given up: the next one begins it anew.
+        stop_s=5,
+    ),
     # Brings the Flink jobs back after a JobManager died: a lone JobManager remembers nothing.
     Service("jobs", _module("infra.local.jobs"), prepare=flink.fresh("flink-client")),
 )
@@ -92,5 +102,6 @@ BY_NAME: Final = {service.name: service for service in ALL}
 
 
 def of(settings: Settings) -> tuple[Service, ...]:
-    """The services of this stack."""
-    return tuple(service for service in ALL if service.name != SECOND or settings.taskmanagers > 1)
+    """The services of this stack, Kafka Connect aside."""
+    left_out = {connect.NAME} if settings.taskmanagers > 1 else {connect.NAME, SECOND}
+    return tuple(service for service in ALL if service.name not in left_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,10 +31,12 @@ def status(settings: Settings) -> None:
     supervisor = Supervisor(settings)
     running = {p.name: p for p in supervisor.processes()} if supervisor.alive() else {}
     ports = settings.ports()
-    for service in services.of(settings):
+    for service in services.ALL:
         name = service.name
         process = running.get(name)
         alive = process is not None and process.pid > 0
+        if service not in services.of(settings) and not alive:
+            continue
         state = process.state.lower() if process else "stopped"
         shown = (str(process.pid), uptime(process.uptime_s)) if process and alive else ("", "")
         table.add_row(name, state, *shown, str(ports[service.ports[0]]) if service.ports else "")
@@ -41,8 +44,28 @@ def status(settings: Settings) -> None:
         table.add_row(f"job {job.name}", job_state(settings, job.name), "", "", "")
     console = Console()
     console.print(table)
+    for line in connectors(settings):
+        console.print(line, soft_wrap=True)
     for line in steered(settings) if "controller" in running else []:
         console.print(line, soft_wrap=True)
+
+
+def connectors(settings: Settings) -> list[str]:
+    """A line for each connector, as Kafka Connect tells it; none where that does not run."""
+    try:
+        with urllib.request.urlopen(settings.url("CONNECT") + "/connectors?expand=status", timeout=2) as answer:
+            found = json.loads(answer.read())
+    except (OSError, ValueError):
+        return []
+    lines = []
+    for name, entry in sorted(found.items()):
+        parts = [entry["status"]["connector"], *entry["status"]["tasks"]]
+        states = [part["state"].lower() for part in parts]
+        failed = [part.get("trace", "").splitlines()[:1] for part in parts if part["state"] == "FAILED"]
+        why = f": {failed[0][0]}" if failed and failed[0] else ""
+        running = sum(state == "running" for state in states[1:])
+        lines.append(f"connector {name}: {states[0]}, {running} of {len(states) - 1} tasks run{why}")
+    return lines
 
 
 def steered(settings: Settings) -> list[str]:

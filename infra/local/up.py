@@ -14,7 +14,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from infra.local import launch, probes, services, setup
+from infra.local import connect, launch, probes, services, setup
 from infra.local.install import say
 from infra.local.jobs import JOBS, Snapshots
 from infra.local.plan import Abandoned, Step, carry_out
@@ -28,21 +28,25 @@ POLL_S: Final = 0.2
 # A process that has lived this long got past its imports and its settings.
 SETTLED_S: Final = 2
 NEEDED_BYTES: Final = 1 << 30
+CONNECT: Final = connect.NAME
 OURS: Final = tuple(service.name for service in services.OURS if service.name != "jobs")
 
 
 class Starter:
     """Starts one stack. `only` names the services wanted; the steps that need others are left out."""
 
-    def __init__(self, settings: Settings, only: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, only: Sequence[str] = (), *, connect: bool = False) -> None:
         self._settings = settings
         self._wanted = set(only) or {service.name for service in services.of(settings)}
+        if connect:
+            self._wanted.add(CONNECT)
         self._supervisor = Supervisor(settings)
 
     def run(self) -> None:
         """Bring it up; raises Trouble with what to do."""
         self._begin()
-        parts = [service.name for service in services.PARTS if service.name in self._wanted]
+        # A worker of Connect gives up where there is no broker, so it waits for one.
+        parts = [name for name in self._parts() if name != CONNECT]
         self._supervisor.start(parts)
         steps = self._steps()
         with Progress([step.name for step in steps]) as progress:
@@ -61,17 +65,21 @@ class Starter:
         self._supervisor.begin()
         launch.write(record, mine)
 
+    def _parts(self) -> list[str]:
+        return [service.name for service in services.PARTS if service.name in self._wanted]
+
     def _steps(self) -> list[Step]:
         settings = self._settings
-        names = [service.name for service in services.PARTS if service.name in self._wanted]
-        steps = [self._ready(name) for name in names]
+        steps = [self._ready(name) for name in self._parts() if name != CONNECT]
+        if CONNECT in self._wanted:
+            steps.append(self._ready(CONNECT, ("kafka",) if "kafka" in self._wanted else ()))
         if "kafka" in self._wanted:
             steps.append(Step("topics", lambda _: setup.make_topics(settings), ("kafka",)))
         if "registry" in self._wanted:
             steps.append(Step("schemas", lambda _: setup.publish_schemas(settings), ("registry",)))
         if {"kafka", "registry"} <= self._wanted:
-            apply = Step("configuration", lambda _: setup.apply_configuration(settings), ("topics", "schemas"))
-            steps.append(apply)
+            needs = ("topics", "schemas", *((CONNECT,) if CONNECT in self._wanted else ()))
+            steps.append(Step("configuration", lambda _: setup.apply_configuration(settings), needs))
         for name in (name for name in OURS if name in self._wanted):
             steps.append(self._ready(name, ("topics", "schemas")))
         if "jobs" in self._wanted:
@@ -182,17 +190,20 @@ def addresses(settings: Settings) -> Table:
     table.add_row("OpenAI API", f"http://{HOST}:{settings.port('HTTP')}/v1")
     table.add_row("metrics", f"http://{HOST}:{settings.port('HTTP')}/metrics")
     table.add_row("Kafka", env["MILLRACE_KAFKA"])
+    table.add_row("Kafka for producers", f"{HOST}:{settings.ports()['KAFKA users']} (SCRAM-SHA-512)")
     table.add_row("schema registry", env["MILLRACE_REGISTRY"])
     table.add_row("Flink", env["MILLRACE_FLINK"])
+    if launch.pid_file(settings, CONNECT).exists():
+        table.add_row("Kafka Connect", env["MILLRACE_CONNECT"])
     table.add_row("S3", f"{env['MILLRACE_S3']} (bucket {env['MILLRACE_BUCKET']})")
     table.add_row("Redis", env["MILLRACE_REDIS"])
     return table
 
 
-def up(settings: Settings, only: Sequence[str] = ()) -> None:
-    """Start the stack and print its addresses; raises Trouble."""
+def up(settings: Settings, only: Sequence[str] = (), *, connect: bool = False) -> None:
+    """Start the stack, with Kafka Connect if asked for, and print its addresses; raises Trouble."""
     began = time.monotonic()
-    Starter(settings, only).run()
+    Starter(settings, only, connect=connect).run()
     console = Console()
     console.print(addresses(settings))
     console.print(f"healthy after {time.monotonic() - began:.0f} s; `make status`, `make logs`, `make down`")

@@ -1,75 +1,71 @@
-# The lake in AWS: a bucket, its tables for Athena, and a workgroup to ask them. The stack itself runs wherever Kafka
-# and Flink do; it needs this bucket and a role that may write to it.
+# Millrace in AWS. The lake stands by itself: bucket, tables, Athena, grants. With `platform` there is also what runs the
+# stack: Kafka, Kubernetes, Redis, and the roles of our processes. What runs inside of Kubernetes is in cluster/.
 
-resource "aws_s3_bucket" "lake" {
-  bucket = var.bucket
+data "aws_caller_identity" "this" {}
+
+locals {
+  account = data.aws_caller_identity.this.account_id
+
+  # Topics, tables and queries as the code declares them: `make records` writes the file.
+  declared = jsondecode(file("${path.module}/declared.json"))
+
+  # Nothing is made of these where the stack runs elsewhere.
+  platform = var.platform == null ? {} : { this = var.platform }
 }
 
-resource "aws_s3_bucket_public_access_block" "lake" {
-  bucket                  = aws_s3_bucket.lake.id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
+module "lake_key" {
+  source = "./modules/key"
+
+  name        = "${var.name}-lake"
+  description = "The bucket of ${var.name}"
+  account_id  = local.account
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "lake" {
-  bucket = aws_s3_bucket.lake.id
+module "lake" {
+  source = "./modules/lake"
 
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
+  bucket              = var.bucket
+  database            = var.database
+  account_id          = local.account
+  region              = var.region
+  key_arn             = module.lake_key.arn
+  schemas             = "${path.module}/../../schemas/avro"
+  tables              = local.declared.tables
+  queries             = local.declared.queries.athena
+  first_day           = var.first_day
+  query_limit_bytes   = var.query_limit_bytes
+  query_results_days  = var.query_results_days
+  longest_outage_days = var.longest_outage_days
+  retention_days      = var.retention_days
+  administrators      = var.administrators
+  analysts            = var.analysts
+  operators           = var.operators
 }
 
-resource "aws_s3_bucket_lifecycle_configuration" "lake" {
-  bucket = aws_s3_bucket.lake.id
+module "snowflake" {
+  source = "./modules/snowflake"
 
-  # Flink finishes the uploads of its last checkpoint after an outage: they must outlive the longest one.
-  rule {
-    id     = "abandoned-uploads"
-    status = "Enabled"
-
-    filter {}
-
-    abort_incomplete_multipart_upload {
-      days_after_initiation = 14
-    }
-  }
-
-  rule {
-    id     = "query-results"
-    status = "Enabled"
-
-    filter {
-      prefix = "athena/"
-    }
-
-    expiration {
-      days = var.query_results_days
-    }
-  }
+  database   = var.database
+  bucket     = module.lake.bucket
+  bucket_arn = module.lake.bucket_arn
+  region     = var.region
+  key_arn    = module.lake_key.arn
+  columns    = module.lake.columns
+  comments   = module.lake.comments
+  queries    = local.declared.queries.snowflake
+  snowflake  = var.snowflake
 }
 
-resource "aws_athena_workgroup" "lake" {
-  name = var.database
+module "watch" {
+  source = "./modules/watch"
 
-  configuration {
-    enforce_workgroup_configuration    = true
-    publish_cloudwatch_metrics_enabled = true
-    bytes_scanned_cutoff_per_query     = var.query_limit_bytes
-
-    engine_version {
-      selected_engine_version = "Athena engine version 3"
-    }
-
-    result_configuration {
-      output_location = "s3://${aws_s3_bucket.lake.bucket}/athena/"
-
-      encryption_configuration {
-        encryption_option = "SSE_S3"
-      }
-    }
-  }
+  name              = var.name
+  emails            = var.emails
+  monthly_usd       = var.monthly_usd
+  workgroups        = toset(values(module.lake.workgroups))
+  athena_bytes_hour = var.query_limit_bytes
+  kafka             = one([for kafka in module.kafka : kafka.name])
+  brokers           = one([for platform in local.platform : length(platform.zones)])
+  lake_lag_records  = var.lake_lag_records
+  redis             = one([for redis in module.redis : redis.name])
 }

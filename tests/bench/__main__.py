@@ -22,13 +22,17 @@ from tests.bench import (
     admission,
     answers,
     batch,
+    connect,
     cpu,
     latency,
     lines,
     log,
     meter,
     million,
+    neighbours,
     prefix,
+    producers,
+    relay,
     validation,
     waves,
     worker,
@@ -49,15 +53,21 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "worker": worker.measure,
     "validation": validation.measure,
     "lines": lines.measure,
+    "producers": producers.measure,
+    "relay": relay.measure,
+    "connect": connect.measure,
     "million": million.measure,
+    "neighbours": neighbours.measure,
 }
 LIMIT_S: Final = 240.0
 LIMITS_S: Final = {
     "answers": answers.LIMIT_S,
     "batch": batch.LIMIT_S,
+    "connect": connect.LIMIT_S,
     "waves": waves.LIMIT_S,
     "worker": worker.LIMIT_S,
     "million": million.limit_s(),
+    "neighbours": neighbours.limit_s(),
 }
 # What the system itself uses at rest; with more than this the figures are not of a quiet machine, and say so.
 QUIET_CORES: Final = 0.2

@@ -19,7 +19,8 @@ from confluent_kafka.admin import AdminClient
 
 from infra.local import topics as infra_topics
 from schemas import config, kafka, topics
-from schemas.config import Limit, Model, PolicyDocument, Pool, Price, Rule
+from schemas.config import Model, PolicyDocument, Pool, Price, Rule
+from schemas.limits import Limit
 from tests.bench import meter
 from tests.bench.driver import Stack, prompt, say, services
 from tests.bench.report import Result, Row, Unmeasured
@@ -76,7 +77,7 @@ def pair(now_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A request nobody has made before, at temperature 0 so that it is deduplicated, and the end of its attempt."""
     body = {"model": NAME, "temperature": 0, "max_tokens": 32, "messages": [{"role": "user", "content": prompt()}]}
     identity = {"tenant": NAME, "request_id": uuid.uuid4().hex}
-    texts = dict.fromkeys(("batch_id", "custom_id", "correlation_id"), "")
+    texts = dict.fromkeys(("batch_id", "custom_id", "correlation_id", "order_key"), "")
     request = identity | texts | {"key_id": "bench", "endpoint": "/v1/chat/completions", "model": NAME, "line": 0}
     request |= {"body": orjson.dumps(body), "lane": "interactive", "received_at": now_ms, "stream": False}
     request |= {"deadline": now_ms + DEADLINE_MS, "reply_to": topics.replies(NAME).name, "cache": "default"}

@@ -27,8 +27,8 @@ def blocks(lines: int, words: str = WORDS, model: str = "echo") -> Iterator[byte
 class File(io.RawIOBase):
     """The same as a file to be read once, of which nothing is kept. `size` counts what was read."""
 
-    def __init__(self, lines: int) -> None:
-        self._blocks = blocks(lines)
+    def __init__(self, lines: int, model: str = "echo") -> None:
+        self._blocks = blocks(lines, model=model)
         self._rest = b""
         self.size = 0
 

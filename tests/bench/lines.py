@@ -81,7 +81,7 @@ def send(stack: Stack, storage: Storage, file_id: str) -> tuple[float, float]:
             for line in list(run.open):
                 del run.open[line]
                 feed.admitted(ids.request_id(run.id, line), now_ms)
-                feed.finished(run, now_ms)
+                feed.finished(run, 1, now_ms)
             if not began and run.position[0] > WARM:
                 began, cpu = time.monotonic(), time.process_time()
             producer.poll(0 if sent else 0.001)

@@ -62,7 +62,7 @@ async def measure(stack: Stack) -> Result:
 def drive(stack: Stack) -> Result:
     """The same, without an event loop."""
     count, kills = lines(), VICTIMS if os.environ.get("MILLRACE_MILLION_KILLS") == "1" else ()
-    alone = admission.drive(stack).rows[0].value or 0.0
+    alone = admission.drive(stack)
     # The demo's tenants may not send so much in a minute; the operator's own has no limits.
     key = os.environ.get("MILLRACE_BENCH_KEY", "mr-admin-demo")
     client = OpenAI(base_url=f"{stack.url}/v1", api_key=key, max_retries=5, timeout=600)
@@ -75,7 +75,7 @@ def drive(stack: Stack) -> Result:
     plot = Path(os.environ.get("MILLRACE_MILLION_PLOT") or stack.addresses.home / "bench" / "million.svg")
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text(memory.svg(title, sampler.samples, course.marks, MEMORY_TARGET))
-    return result(course, alone, sampler)
+    return result(course, alone.rows[0].value or 0.0, sum(alone.details["cpu_seconds"].values()), sampler)
 
 
 def pid(stack: Stack, service: str) -> int:
@@ -234,13 +234,14 @@ class Line(msgspec.Struct):
     response: Response
 
 
-def result(course: Course, alone: float, sampler: memory.Sampler) -> Result:
-    """The rows."""
+def result(course: Course, alone: float, alone_s: float, sampler: memory.Sampler) -> Result:
+    """The rows; admission did `alone` requests a second by itself, and the stack took `alone_s` of CPU for them."""
     rate = course.count / course.seconds
     what = f"a batch of {course.count:,} lines on echo"
     kills = ", ".join(text for _, text in course.marks if "killed" in text) or "no kills"
     each_ms = sum(course.used.values()) * 1e3 / course.count
-    cpu = f"CPU of the whole stack {each_ms:.2f} ms a line; " if course.used else ""
+    alone_ms = alone_s * 1e3 / admission.REQUESTS
+    cpu = f"CPU of the whole stack {each_ms:.2f} ms a line, {alone_ms:.2f} ms a request alone; " if course.used else ""
     note = (
         f"{rate:,.0f} lines/s from creation to completed, admission alone {alone:,.0f}/s; "
         f"{course.bytes / 1e6:,.0f} MB uploaded in {course.upload_s:.1f} s; {kills}; "

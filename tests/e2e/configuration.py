@@ -15,6 +15,8 @@ CARRIERS = ("carried-0", "carried-1", "carried-2", "carried-3")
 UPGRADED = ("upgraded-0", "upgraded-1")
 # Tokens that a tenant whose batches are cancelled may spend in a month.
 PATIENCE = 10_000_000
+# What a tenant on the command line reads from and writes to.
+CLI_BUCKET = "e2e-cli"
 KEY_ENV = "E2E_UPSTREAM_KEY"
 HOOK_ENV = "E2E_HOOK_SECRET"
 
@@ -41,7 +43,10 @@ DOCUMENT: dict[str, Any] = {
         "watcher": tenant("watcher") | {"keys": [{"name": "k", "key": "mr-watcher", "roles": ["analyst"]}]},
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
+        "many": tenant("many"),
+        "few": tenant("few"),
         "callers": tenant("callers"),
         "stuck": tenant("stuck"),
         "fickle": tenant("fickle", limits=[{"on": "total_tokens", "per": "month", "max": PATIENCE}]),
@@ -51,6 +56,8 @@ DOCUMENT: dict[str, Any] = {
         "guarded": tenant("guarded", guard={"pool": "judge", "message": "Judged."}),
         "prepaid": tenant("prepaid", prepaid=True),
         **{name: tenant(name, limits=CARRIED_LIMITS) for name in (*CARRIERS, *UPGRADED)},
+        "maker": tenant("maker", kafka_users=[{"name": "sensors", "password": "correct-horse"}], answers="topic"),
+        "rival": tenant("rival", kafka_users=[{"name": "sensors", "password": "battery-staple"}], answers="topic"),
         "ops": tenant("ops") | {"keys": [{"name": "root", "key": "mr-ops", "roles": ["admin"]}]},
     },
     "pools": {

@@ -12,7 +12,8 @@ from parts import Parts
 from processes import apply
 
 from schemas import topics
-from schemas.config import Limit, decode_config, decode_policy
+from schemas.config import decode_config, decode_policy
+from schemas.limits import Limit
 from schemas.wire import Codec
 
 GOOD = """

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from batch_admission import BatchAdmission
 from batch_world import World, jsonl, line
+from journal_tail import everything
 from parts import await_
 
 from ingest import parts, places
@@ -120,3 +121,16 @@ def test_tenants_take_turns(world: World, admission: BatchAdmission) -> None:
     assert world.get(large).status == "in_progress"
     world.cancel(large)
     world.ended(large)
+
+
+def test_every_batch_that_ended_has_its_row_in_the_lakes_topic(world: World, admission: BatchAdmission) -> None:
+    bad, good = world.create(b""), world.create(jsonl([line(1), line(2, "fail")]))
+    ended = [world.ended(batch_id) for batch_id in (bad, good)]
+    await_(lambda: not list(world.storage.keys(places.open_batches("acme"))), "marks removed")
+    rows = {row["batch_id"]: row for row in everything(world.addresses.kafka, world.codec, "batches")}
+    shown = [rows[batch_id] for batch_id in (bad, good)]
+    assert [(r["status"], r["error_code"], r["lines"], r["failed_lines"]) for r in shown] == [
+        ("failed", "empty_file", 0, 0),
+        ("completed", "", 2, 1),
+    ]
+    assert [r["output_file_id"] or None for r in shown] == [batch.output_file_id for batch in ended]

@@ -312,6 +312,18 @@ def test_models_usage_and_metrics(client: httpx.Client, admission: ScriptedAdmis
     everyone = client.get("/v1/usage", headers={"authorization": "Bearer mr-admin-demo"}).json()
     assert {row["tenant"]: row["requests"] for row in everyone["data"]} == {"acme": 5, "globex": 4, "millrace": 0}
     assert everyone["total"]["requests"] == 9
+    assert "lanes" not in mine["data"][0]
+    batch_id = f"batch_{minute:032x}"
+    for key in (f"acme/batch:{minute}", f"acme/standard:{minute - 60}", f"acme/{batch_id}"):
+        live.hset(f"usage:{key}", mapping={"requests": 7, "input_tokens": 1, "output_tokens": 2, "cost_micros": 3})
+    lanes = client.get("/v1/usage", params={"minutes": 10, "lanes": True}).json()["data"][0]["lanes"]
+    assert {lane: sums["requests"] for lane, sums in lanes.items()} == {"interactive": 0, "standard": 7, "batch": 7}
+    of_batch = client.get("/v1/usage", params={"batch_id": batch_id}).json()
+    assert of_batch["total"] == {"requests": 7, "input_tokens": 1, "output_tokens": 2, "cost_micros": 3}
+    # Of another tenant's batch nobody learns more than of one that never was.
+    theirs = client.get("/v1/usage", params={"batch_id": batch_id}, headers={"authorization": "Bearer mr-globex-demo"})
+    assert theirs.json()["total"]["requests"] == 0
+    assert envelope(client.get("/v1/usage", params={"batch_id": "batch_x:0"}))["param"] == "batch_id"
     assert client.get("/v1/usage", params={"minutes": 0}).status_code == 400
     assert envelope(client.get("/v1/usage", params={"minutes": "x"}))["param"] == "minutes"
 

@@ -45,7 +45,7 @@ def _result(batch_id: str, line: int) -> dict[str, Any]:
     return record("BatchResult", batch_id=batch_id, line=line, status=status, http_status=http_status)
 
 
-def _write(kafka: str, codec: Codec, rows: int, tenant: str, *, commit: bool = True) -> None:
+def _write(kafka: str, codec: Codec, rows: int, tenant: str, batch_id: str = "", *, commit: bool = True) -> None:
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": uuid.uuid4().hex, "compression.type": "lz4"})
     producer.init_transactions(30)
     producer.begin_transaction()
@@ -53,13 +53,14 @@ def _write(kafka: str, codec: Codec, rows: int, tenant: str, *, commit: bool = T
         now_ms = time.time_ns() // 1_000_000
         numbers = {"input_tokens": 5, "output_tokens": 7, "cost_micros": 3}
         row = record("Usage", request_id=uuid.uuid4().hex, tenant=tenant, completed_at=now_ms, **numbers)
+        row |= {"lane": "batch" if batch_id else "standard", "batch_id": batch_id}
         producer.produce("usage", codec.encode("Usage", row), tenant.encode())
     producer.flush(30)
     producer.commit_transaction(30) if commit else producer.abort_transaction(30)
 
 
-def _sums(redis: Redis, tenant: str) -> tuple[int, ...]:
-    rows = [redis.hgetall(key) for key in redis.scan_iter(f"usage:{tenant}:*")]
+def _sums(redis: Redis, tenant: str, of: str = ":*") -> tuple[int, ...]:
+    rows = [redis.hgetall(key) for key in redis.scan_iter(f"usage:{tenant}{of}")]
     names = ("requests", "input_tokens", "output_tokens", "cost_micros")
     return tuple(sum(int(row[name]) for row in rows) for name in names)
 
@@ -70,9 +71,12 @@ def _whole(rows: int) -> tuple[int, ...]:
 
 def test_counts_once_and_counts_anew(parts: Parts, kafka: str, codec: Codec, redis: Redis, live: Process) -> None:
     tenant, batch_id = f"t-{uuid.uuid4().hex[:8]}", f"batch_{uuid.uuid4().hex}"
-    _write(kafka, codec, 300, tenant)
-    _write(kafka, codec, 70, tenant, commit=False)
+    _write(kafka, codec, 100, tenant)
+    _write(kafka, codec, 200, tenant, batch_id)
+    _write(kafka, codec, 70, tenant, batch_id, commit=False)
     await_(lambda: _sums(redis, tenant) == _whole(300), "the first rows", 60)
+    assert _sums(redis, tenant, f"/{batch_id}") == _sums(redis, tenant, "/batch:*") == _whole(200)
+    assert _sums(redis, tenant, "/standard:*") == _whole(100)
 
     plain = Producer({"bootstrap.servers": kafka})
     for line in [*range(1, LINES + 1), *range(1, LINES // 2)]:

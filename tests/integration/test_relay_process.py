@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from parts import Parts, await_
 from processes import Process, apply
+from topic_reader import Reader
 
-from ingest.intake import Arrival, identity
+from ingest.arrival import Arrival, identity
 from schemas import kafka as settings
 from schemas import registry, topics
 from schemas.wire import Codec
@@ -21,37 +22,6 @@ from schemas.wire import Codec
 CONFIG = Path(__file__).parents[2] / "config"
 HELLO = [{"role": "user", "content": "hello"}]
 JSON = [("content-type", b"application/json")]
-
-
-class Reader:
-    """Reads a topic from its present end."""
-
-    def __init__(self, bootstrap: str, codec: Codec, topic: str) -> None:
-        self._codec = codec
-        self._consumer = Consumer(settings.consumer(bootstrap, "reader", "reader"))
-        count = len(self._consumer.list_topics(topic, 10).topics[topic].partitions)
-        places = [TopicPartition(topic, p) for p in range(count)]
-        for place in places:
-            place.offset = self._consumer.get_watermark_offsets(place, 10)[1]
-        self._consumer.assign(places)
-        self.seen: list[tuple[int, str, dict[str, Any]]] = []
-        self._by_name: dict[str, list[dict[str, Any]]] = {}
-
-    def take(self, name: str, count: int, timeout_s: float = 30) -> list[dict[str, Any]]:
-        """All records called `name` so far, when there are `count`."""
-        end = time.monotonic() + timeout_s
-        while len(self.of(name)) < count:
-            assert time.monotonic() < end, f"{len(self.of(name))} of {count} {name}"
-            message = self._consumer.poll(0.2)
-            if message is not None and message.error() is None:
-                kind, record = self._codec.decode(message.value() or b"")
-                self.seen.append((message.partition() or 0, kind, record))
-                self._by_name.setdefault(kind, []).append(record)
-        return self.of(name)
-
-    def of(self, name: str) -> list[dict[str, Any]]:
-        """What was seen so far."""
-        return self._by_name.get(name, [])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +62,7 @@ def test_avro_and_json_become_requests(
     first, second = sorted(journal.take("Request", 2), key=lambda r: str(r["tenant"]))
     assert (first["tenant"], first["request_id"], first["correlation_id"]) == ("acme", "device-1", "c1")
     (place,) = [m for m in places if m.topic() == "intake.globex"]
-    expected = identity(Arrival("intake.globex", place.partition(), place.offset(), None, None, ""))
+    expected = identity(Arrival("intake.globex", place.partition(), place.offset(), None, None))
     assert (second["tenant"], second["request_id"]) == ("globex", expected)
     assert json.loads(second["body"]) == {"messages": HELLO, "temperature": 0.0}
 

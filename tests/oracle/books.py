@@ -57,6 +57,9 @@ class Books:
                 self.callers.setdefault(identity(r), set()).add(r["reply_to"])
                 if identity(r) not in self.rows:
                     self.first_caller.setdefault(identity(r), r["reply_to"])
+        elif kind == "Enquiry":
+            self.callers.setdefault(identity(r), set()).add(r["reply_to"])
+            self.first_caller.setdefault(identity(r), r["reply_to"])
         elif kind == "Cancellation":
             self.asked.setdefault(identity(r), 0)
             self.left.add(identity(r))

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from schemas import catalogue
+from schemas import catalogue, topics
 from schemas.wire import Codec
 from streams import carrier
 from streams.memory import OnWrite, Undo
@@ -180,11 +180,13 @@ class FlinkEngine:
 
     def _emit(self, outputs: Iterable[Any]) -> None:
         for output in outputs:
-            exactly_once = isinstance(output, tuple)
-            topic, key, value = output[1] if exactly_once else output
+            tag, (topic, key, value) = output if isinstance(output, tuple) else (None, output)
             self.topics[topic].append((key.decode(), value))
-            if exactly_once:
-                assert output[0] is carrier.LEDGER_ROWS
+            # Each sink gathers as long as the readers of its topics may wait.
+            batch = topic == topics.BATCH_RESULTS or topic.endswith(".batch")
+            assert (tag is carrier.BATCH_ROWS) == batch, topic
+            if tag is not None and not batch:
+                assert tag is carrier.LEDGER_ROWS
                 self._rows[topic] = len(self.topics[topic])
             self._on_write(self._backend.key, topic, key.decode(), value)
 

@@ -45,7 +45,7 @@ class LiveView:
         for (tenant, minute), sums in books.minutes.items():
             key = progress.window_key(tenant, minute * 60_000)
             if now_ms - minute * 60_000 < RECENT_MS:
-                shown = tuple(self.windows[key][name] for name in progress.Window.__slots__)
+                shown = tuple(self.windows[key][name] for name in progress.FIELDS)
                 assert shown == tuple(sums), f"the live view shows {shown} for {key}, not {sums}"
         lines = {(batch, line) for batch, done in self.lines.items() for line in done}
         assert lines == books.results.keys(), "the live view shows other progress than the topics"

@@ -5,7 +5,7 @@ import itertools
 import msgspec
 import pytest
 
-from streams import admission, closing, dispatch, emission, entry, guarding, ledger, quota
+from streams import admission, closing, dispatch, emission, entry, guarding, ledger, quota, verdict
 from streams import body as bodies
 from streams.deferral import Deferral
 from streams.ledger import Account, Admit, Hold
@@ -154,8 +154,8 @@ def a_late_answer_is_sent_again(m):
         real(tenant, c, now, emits)
 
     def reply(c):
-        verdict = emission.Verdict("completed", 200, c["body"] + c["attempt"].encode(), attempt=c)
-        return emission.reply_record("acme", c["request_id"], verdict)
+        ended = verdict.Verdict("completed", 200, c["body"] + c["attempt"].encode(), attempt=c)
+        return emission.reply_record("acme", c["request_id"], ended)
 
     m.setattr(admission, "on_completion", on_completion)
 

@@ -52,7 +52,7 @@ class World:
             (self.ask, 24), (self.crowd, 1), (self.repeat, 3), (self.cancel, 3), (self.wait, 7),
             (self.batcher.feed, 8), (self.batcher.open, 0.6), (self.batcher.end, 0.25), (self.batcher.start_anew, 0.15),
             (self.fleet.take, 36), (self.fleet.end, 6), (self.fleet.repeat, 2), (self.fleet.die, 1.5),
-            (self.credit, 0.7), (self.circuit, 0.3), (self.apply, 0.25),
+            (self.credit, 0.7), (self.enquire, 0.3), (self.circuit, 0.3), (self.apply, 0.25),
             (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
             (self.look, 0.3), (self.site.checkpoint, 2.5), (self.crash, 0.4),
         ]  # fmt: skip
@@ -77,7 +77,10 @@ class World:
         chance, now = self.chance, self.journal.now_ms
         if chance.random() < 0.2:
             text = f"{chance.choice(PROLOGUES)} {text}"
-        lane, gateway = chance.choice((("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", "")))
+        # The last one waits in the batch lane, as a flex call does.
+        lane, gateway = chance.choice(
+            (("interactive", "replies.a"), ("interactive", "replies.b"), ("standard", ""), ("batch", "replies.a"))
+        )
         r = request(
             text,
             tenant=tenant,
@@ -126,6 +129,13 @@ class World:
         self.operator.change()
         for policy in self.operator.policies():
             self.journal.append("Policy", policy)
+
+    def enquire(self) -> None:
+        """A gateway asks what a tenant has left."""
+        self._count += 1
+        tenant = self.chance.choice(TENANTS)
+        record = {"tenant": tenant, "request_id": f"q{self._count}", "reply_to": "replies.b"}
+        self.journal.send("Enquiry", record)
 
     def credit(self) -> None:
         """Someone pays in, or is paid back; an entry may be booked twice."""

@@ -6,9 +6,9 @@ import pytest
 
 from ingest import apply, configuration
 from ingest.documents import DocumentError, load
-from ingest.publication import policies
+from ingest.publication import limits, policies
 from schemas import config
-from schemas.config import Limit
+from schemas.limits import Limit
 
 HERE = Path(__file__).parents[2]
 GOOD = """\
@@ -121,4 +121,20 @@ def test_every_tenant_gets_a_policy_and_those_who_are_gone_may_send_nothing() ->
 
 def test_every_pool_and_tenant_gets_its_topics() -> None:
     names = {t.name for t in apply.needed_topics(configuration.combine([load("a", GOOD)]))}
-    assert names >= {"journal", "intake.acme", "work.echo.interactive", "work.echo.standard", "work.echo.batch"}
+    assert names >= {
+        "journal",
+        "intake.acme",
+        "responses.acme",
+        "work.echo.interactive",
+        "work.echo.standard",
+        "work.echo.batch",
+    }
+
+
+def test_every_limit_has_a_row_for_the_lake() -> None:
+    document = config.document(configuration.combine([load("a", GOOD)]))
+    (made,) = limits(config.policy_of(document, "acme"), "v1", 7)
+    assert made == {
+        "tenant": "acme", "version": "v1", "limit_id": "requests/minute//", "counts": "requests", "per": "minute",
+        "model": "", "key_id": "", "most": 600, "at": 7,
+    }  # fmt: skip

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import capacity
+from ingest import acceptance, capacity
 from ingest.batch_models import Models
 from ingest.batch_outlook import Facts, outlook, suspected
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
 from ingest.batch_watch import Pace
-from ingest.capacity import KEPT_MS, Measure, Meter, Report
+from ingest.capacity import KEPT_MS, Measure, Meter, Queue, Report
 from schemas import config, config_check
-from schemas.config import Limit
+from schemas.limits import Limit
 from tests.unit.test_batch_progress import DOCUMENT
 
 NOW = 1_700_000_030_000
@@ -119,13 +119,48 @@ def test_capacity_is_measured_only_under_pressure() -> None:
 
 def test_what_batchers_measured_adds_up() -> None:
     reports = [
-        Report({"m": Measure(10, 100, NOW, "p"), "n": Measure(1, 1, NOW, "p")}, {"m": 5}, NOW),
-        Report({"m": Measure(20, 200, NOW, "p")}, {"m": 7}, NOW),
-        Report({"m": Measure(99, 999, NOW, "other pools")}, {}, NOW),
+        Report({"m": Measure(10, 100, NOW, "p"), "n": Measure(1, 1, NOW, "p")}),
+        Report({"m": Measure(20, 200, NOW, "p")}),
+        Report({"m": Measure(99, 999, NOW, "other pools")}),
     ]
-    assert capacity.together(reports, "m", "p", NOW) == (Measure(30, 300, NOW, "p"), 12)
-    assert capacity.together(reports, "x", "p", NOW) == (None, 0)
-    assert capacity.together(reports, "m", "p", NOW + KEPT_MS) == (None, 12)
+    assert capacity.together(reports, "m", "p", NOW) == Measure(30, 300, NOW, "p")
+    assert capacity.together(reports, "x", "p", NOW) is None
+    assert capacity.together(reports, "m", "p", NOW + KEPT_MS) is None
+
+
+RATE = Measure(10, 1_000, NOW, "p")
+SOON, LATER = NOW + 1_000_000, NOW + 2_000_000
+
+
+def done_s(lines: int, tokens: int, *queues: Queue, rate: Measure = RATE) -> tuple[float, float]:
+    made = capacity.promise(rate, queues, "acme", LATER, lines, tokens, NOW)
+    return (made.earliest_ms - NOW) / 1000, (made.safe_ms - NOW) / 1000
+
+
+def test_what_can_be_promised() -> None:
+    assert done_s(100, 10_000) == (10, 10)
+    assert done_s(100, 50_000) == (10, 50), "its lines may be longer than those that were measured"
+    assert done_s(100, 1_000) == (1, 10), "or shorter"
+    assert done_s(100, 1_000, rate=Measure(10, 0, NOW, "p")) == (10, 10)
+    first = Queue("acme", SOON, 200)
+    assert done_s(100, 10_000, first) == (30, 30)
+    assert done_s(100, 10_000, Queue("acme", LATER + 1, 200)) == (10, 10), "what is due later waits for this one"
+    # Two others take turns with it: one has less than this one, one has much more.
+    assert done_s(100, 10_000, Queue("globex", LATER + 1, 50), Queue("third", SOON, 9_999)) == (25, 25)
+    assert done_s(100, 10_000, first, Queue("third", SOON, 9_999)) == (60, 60)
+
+
+def test_a_window_is_refused_only_beyond_doubt() -> None:
+    made = capacity.promise(RATE, (), "acme", NOW + 10_000, 100, 10_000, NOW)
+    assert not capacity.impossible(made, NOW + 10_000, NOW) and not capacity.impossible(made, NOW + 8_000, NOW)
+    assert capacity.impossible(made, NOW + 7_000, NOW)
+    quick = capacity.promise(RATE, (), "acme", NOW + 7_000, 100, 1_000, NOW)
+    assert not capacity.impossible(quick, NOW + 7_000, NOW), "short lines may fit"
+    told = acceptance.too_short(made, acceptance.Window("b", NOW, NOW + 7_000))
+    assert (told.status, told.code, told.param) == (400, "window_too_short", "completion_window")
+    assert "completion_window of 10s" in told.message
+    assert told.headers["x-millrace-estimated-completion-at"] == str((NOW + 10_000) // 1000)
+    assert not capacity.impossible(made, NOW + 10_000, NOW), "what it names is accepted"
 
 
 def test_what_the_configuration_says_of_a_model() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ingest import batch_document, batch_object, parts, results
 from ingest.batch_document import Document, Private, Run
 from ingest.batch_line import Fault
-from ingest.batch_object import Batch
+from ingest.batch_object import Batch, Progress
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
 from ingest.bitmap import Bitmap
@@ -90,6 +90,13 @@ def test_statuses_follow_each_other() -> None:
     failed = batch_object.failed(BATCH, [Fault("empty_file", "m")], 107)
     assert (failed.status, failed.failed_at) == ("failed", 107)
     assert batch_object.failed(batch_object.cancelling(BATCH, 1), [], 2).status == "cancelled"
+
+
+def test_a_batch_that_failed_waits_for_nothing() -> None:
+    waits = Progress(waiting=batch_object.VALIDATING)
+    assert batch_object.failed(replace(BATCH, millrace=waits), [], 2).millrace is None
+    retry = replace(BATCH, millrace=replace(waits, retry_of="batch_0"))
+    assert batch_object.failed(retry, [], 2).millrace == Progress(retry_of="batch_0")
 
 
 def test_a_document_survives_its_bytes() -> None:

@@ -15,12 +15,12 @@ ENGINES = {
 # Modules that packages other than their own may import.
 PURE = {
     "streams.admission", "streams.body", "streams.canary", "streams.circuit", "streams.closing",
-    "streams.credentials", "streams.detectors", "streams.emission", "streams.entry", "streams.folding",
-    "streams.guard", "streams.judging", "streams.lake", "streams.ledger", "streams.lookalikes", "streams.memory",
-    "streams.deliveries", "streams.delivery_queue", "streams.moderation", "streams.webhook_signing",
+    "streams.credentials", "streams.deliveries", "streams.delivery_queue", "streams.detectors", "streams.emission",
+    "streams.entry", "streams.folding", "streams.guard", "streams.judging", "streams.lake", "streams.ledger",
+    "streams.lookalikes", "streams.manifest", "streams.memory", "streams.moderation", "streams.partition",
     "streams.patterns", "streams.phrases", "streams.planner", "streams.policy", "streams.progress",
-    "streams.responses", "streams.stage",
-    "streams.state", "streams.steering", "streams.tally", "streams.windows",
+    "streams.responses", "streams.stage", "streams.state", "streams.steering", "streams.subject", "streams.tally",
+    "streams.verdict", "streams.webhook_signing", "streams.windows",
 }  # fmt: skip
 
 

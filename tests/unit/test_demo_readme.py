@@ -20,7 +20,9 @@ def test_its_configuration_is_one():
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     found = configuration.combine([load("README.md", text)])
     assert found.models["chat"].split and found.models["m"].price.output == 200_000
-    assert {limit.on for limit in found.tenants["acme"].limits} == {"requests", "total_tokens", "concurrency"}
+    assert {limit.on for limit in found.tenants["acme"].limits} == {
+        "requests", "total_tokens", "concurrency", "enqueued_tokens", "open_batches",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("table", lake.TABLES, ids=lambda t: t.name)

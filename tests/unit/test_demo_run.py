@@ -11,7 +11,7 @@ import openai
 import pytest
 from rich.console import Console
 
-from examples import batch, board, calls, demo, report
+from examples import board, calls, demo, report, submission
 from examples.calls import PLAN, Call
 from examples.tickets import Answer, Unmet
 
@@ -39,7 +39,7 @@ class NoWait(threading.Event):
 def test_a_batch_is_followed_to_its_end():
     shown = []
     client = Client(_batch("validating"), _batch("in_progress", 20, 1), _batch("completed", 59, 1))
-    ended = batch.follow(client, "b", 60, lambda *a: shown.append(a), NoWait())
+    ended = submission.follow(client, "b", 60, lambda *a: shown.append(a), NoWait())
     assert ended.status == "completed"
     assert shown == [(0, 60, "validating"), (21, 60, "in_progress"), (60, 60, "completed")]
 
@@ -48,20 +48,20 @@ def test_a_batch_that_fails_says_why():
     fault = SimpleNamespace(line=3, message="The line is empty.")
     client = Client(_batch("failed", errors=SimpleNamespace(data=[fault])))
     with pytest.raises(Unmet, match=r"b ended as failed: line 3: The line is empty\."):
-        batch.follow(client, "b", 60, lambda *a: None, NoWait())
+        submission.follow(client, "b", 60, lambda *a: None, NoWait())
 
 
 def test_following_stops_when_the_run_has_failed_elsewhere():
     stop = NoWait()
     stop.set()
     with pytest.raises(Unmet, match="not awaited"):
-        batch.follow(Client(_batch("in_progress")), "b", 60, lambda *a: None, stop)
+        submission.follow(Client(_batch("in_progress")), "b", 60, lambda *a: None, stop)
 
 
 def test_a_batch_that_takes_too_long_is_given_up(monkeypatch):
-    monkeypatch.setattr(batch, "TIMEOUT_S", -1.0)
+    monkeypatch.setattr(submission, "TIMEOUT_S", -1.0)
     with pytest.raises(Unmet, match="b is in_progress, 7 of 60 lines, after"):
-        batch.follow(Client(_batch("in_progress", 7)), "b", 60, lambda *a: None, NoWait())
+        submission.follow(Client(_batch("in_progress", 7)), "b", 60, lambda *a: None, NoWait())
 
 
 def test_without_a_terminal_a_lane_has_a_line_for_each_tenth():

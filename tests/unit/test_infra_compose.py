@@ -17,6 +17,7 @@ HOSTS = {
     "MILLRACE_KAFKA_HOST": "kafka",
     "MILLRACE_REGISTRY_HOST": "registry",
     "MILLRACE_FLINK_HOST": "jobmanager",
+    "MILLRACE_CONNECT_HOST": "connect",
     "MILLRACE_TASKMANAGER_HOST": "taskmanager",
     "MILLRACE_S3_HOST": "s3",
     "MILLRACE_REDIS_HOST": "redis",
@@ -98,5 +99,5 @@ def test_the_image_copies_what_the_installation_reads() -> None:
             copied.update(shlex.split(line)[1:-1])
     assert all((CHECKOUT / path).exists() for path in copied)
     needed = {"requirements.lock", "infra/settings.env", "infra/local/install.py", "infra/local/settings.py"}
-    assert needed | {"infra/local/pom.xml"} <= copied
+    assert needed | {"infra/local/pom.xml", "ingest/connect", "schemas/avro"} <= copied
     assert "python:3.11" in dockerfile

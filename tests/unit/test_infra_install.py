@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import subprocess
 import tomllib
@@ -91,6 +93,35 @@ def test_a_part_that_was_deleted_is_made_again(runtime: Path) -> None:
     for _ in range(2):
         install.step("part", "one", runtime / "missing", lambda: made.append(1))
     assert len(made) == 2
+
+
+def test_the_command_starts_from_any_folder(tmp_path: Path) -> None:
+    command = install.VENV / "bin" / "millrace"
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MILLRACE_URL": "http://127.0.0.1:9"}
+    done = subprocess.run([command, "ls"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "") and "MILLRACE_API_KEY" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_installed_project_has_the_same_command() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["millrace"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    script = (install.VENV / "bin" / "millrace").read_text()
+    assert f"-m {module.removesuffix('.__main__')} " in script
+
+
+def test_the_command_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "VENV", tmp_path)
+    (tmp_path / "bin").mkdir()
+    path = tmp_path / "bin" / "millrace"
+    install.command()
+    first = path.stat()
+    install.command()
+    assert path.stat().st_ino == first.st_ino and first.st_mode & 0o111 == 0o111
+    path.write_text("#!/bin/sh\n# of another place\n")
+    install.command()
+    assert str(tmp_path) in path.read_text() and [p.name for p in path.parent.iterdir()] == ["millrace"]
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

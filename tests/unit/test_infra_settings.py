@@ -62,7 +62,7 @@ def runtime(tmp_path: Path) -> Settings:
 
 def test_everything_listens_on_the_loopback_interface_only(runtime: Settings) -> None:
     listeners = kafka.properties(runtime)["listeners"].split(",")
-    assert listeners == ["PLAINTEXT://127.0.0.1:9092", "CONTROLLER://127.0.0.1:9142"]
+    assert listeners == ["PLAINTEXT://127.0.0.1:9092", "CONTROLLER://127.0.0.1:9142", "USERS://127.0.0.1:9144"]
     configuration = flink.configuration(runtime)
     binds = {name: value for name, value in configuration.items() if name.endswith(("bind-host", "bind-address"))}
     assert binds == dict.fromkeys(["rest.bind-address", "jobmanager.bind-host", "taskmanager.bind-host"], HOST)
@@ -110,4 +110,4 @@ def test_in_a_network_of_containers_the_broker_has_a_listener_inside() -> None:
     settings = Settings.read({"MILLRACE_KAFKA_HOST": "kafka", "MILLRACE_BIND": "0.0.0.0"})
     assert settings.kafka == "kafka:9143"
     advertised = kafka.properties(settings)["advertised.listeners"]
-    assert advertised == "PLAINTEXT://127.0.0.1:9092,INSIDE://kafka:9143"
+    assert advertised == "PLAINTEXT://127.0.0.1:9092,USERS://kafka:9144,INSIDE://kafka:9143"

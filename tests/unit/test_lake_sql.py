@@ -104,9 +104,9 @@ def test_the_invoice_adds_up_to_the_micro_unit(environment, capsys):
     _, rows, error = _run(environment, capsys, (VIEWS / "invoice.sql").read_text())
     assert error == ""
     assert rows == [
-        ["tenant", "model", "tokens", "cost", "month"],
-        ["acme", "m", "30", "0.000003", "2026-11-01"],
-        ["globex", "m", "5", "10000000.000000", "2026-11-01"],
+        ["tenant", "model", "tokens", "cost", "day", "kind"],
+        ["acme", "m", "30", "0.000003", "2026-11-02", "usage"],
+        ["globex", "m", "5", "10000000.000000", "2026-11-02", "usage"],
     ]
 
 
@@ -115,7 +115,7 @@ def test_reconciliation_adds_waste_to_what_was_billed(environment, capsys):
     waste = "SELECT 'acme' AS tenant, 'p' AS pool, 5::BIGINT AS input_tokens, 2::BIGINT AS output_tokens"
     _write(environment, lake.TABLES[3], 0, waste)
     _, rows, _ = _run(environment, capsys, (VIEWS / "reconciliation.sql").read_text())
-    assert rows[1:] == [["acme", "p", "10", "7", "17"]]
+    assert rows[1:] == [["acme", "p", "10", "7", "17", "2026-11-02"]]
 
 
 @pytest.mark.parametrize("path", sorted(VIEWS.glob("*.sql")), ids=lambda p: p.stem)

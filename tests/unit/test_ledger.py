@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.config import Limit, Price
+from schemas.config import Price
+from schemas.limits import Limit
 from streams import ledger, windows
 from streams.ledger import Account, Admit, Need, Never, Tokens, Wait
 from tests.unit import world

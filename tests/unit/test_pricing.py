@@ -72,6 +72,9 @@ def test_a_hit_a_follower_and_a_batch_line_pay_their_part():
     assert [row["cost_micros"] for row in order] == [140, 35, 14, 70]
     assert all(found[r["request_id"]]["input_tokens"] == 0 for r in (follower, late))
     assert {row["price_version"] for row in found.values()} == {"v2"}
+    assert [row["list_micros"] for row in order] == [140, 140, 140, 140], "what each would have cost in full"
+    shared = [(row["shared_input_tokens"], row["shared_output_tokens"]) for row in order]
+    assert shared == [(0, 0), (100, 10), (100, 10), (0, 0)]
 
 
 def test_a_promoted_follower_holds_the_whole_price():

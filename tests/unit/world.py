@@ -79,6 +79,7 @@ def request(text: str = "hello world", **more: Any) -> dict[str, Any]:
         "repeatable": False,
         "correlation_id": "",
         "source": "http",
+        "order_key": "",
     }
     return r | more
 

@@ -128,7 +128,9 @@ class OpenAI:
 
     def _request(self, job: Job) -> bytes:
         body = {**job.body, "model": self._model or job.model}
-        body.pop("priority", None)  # The key's policy has chosen the lane; no caller goes ahead of it.
+        # The key's policy has chosen the lane, and admission the price: no caller goes ahead of them, or asks for more.
+        body.pop("priority", None)
+        body.pop("service_tier", None)
         if job.lane in self._priorities:
             body["priority"] = self._priorities[job.lane]
         if job.stream:

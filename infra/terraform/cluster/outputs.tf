@@ -1,0 +1,4 @@
+output "jobs" {
+  description = "The Flink deployments."
+  value       = keys(local.jobs)
+}
