@@ -1,6 +1,6 @@
 """Publishes a folder of configuration: `python -m ingest.apply DIR`. It replaces what was published before.
 
-Everything is checked before anything is published, the connectors by Kafka Connect itself.
+All of it is checked before anything is published, the connectors by Kafka Connect itself.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from confluent_kafka import KafkaException
 
 from ingest import configuration, connectors, kafka_users, topic_admin
-from ingest.connectors import Connect, ConnectError
+from ingest.connectors import Connect, ConnectError, Connectors
 from ingest.documents import DocumentError
 from ingest.kafka_users import UserError
 from ingest.publication import TIMEOUT_S, Publication, PublicationError
@@ -25,7 +24,7 @@ from schemas.wire import Codec
 
 
 class NotApplied(Exception):
-    """A configuration that is in order, but is not live as a whole; the message says what is not, and why."""
+    """A configuration that is in order, but is not live; the message says why."""
 
 
 def needed_topics(c: Configuration) -> list[topics.Topic]:
@@ -66,63 +65,41 @@ def table(c: Configuration) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-class FaultsError(NotApplied):
-    """Lines of `file: what`."""
-
-
-class Plan(NamedTuple):
-    """A folder of configuration as read: what is published, and the configurations of connectors by name."""
-
-    folder: Path
-    configuration: Configuration
-    connectors: dict[str, connectors.Config]
-
-
-def read(folder: Path) -> Plan:
-    """Read a folder. Raises DocumentError."""
+def read(addresses: Addresses, folder: Path) -> tuple[Configuration, Connectors]:
+    """What is in a folder, checked. Raises DocumentError, and NotApplied where Kafka Connect is needed and away."""
     c = configuration.read(folder)
-    return Plan(folder, c, connectors.read(folder, c.tenants))
-
-
-def check(connect: Connect, folder: Path, wanted: Mapping[str, connectors.Config]) -> None:
-    """Raises FaultsError with every fault in the files of connectors, ConnectError where Connect cannot be asked."""
-    if wanted and not connect.running():
-        count = f"{len(wanted)} connector{'s' if len(wanted) > 1 else ''}"
-        raise ConnectError(
-            f"{folder / connectors.FOLDER} has {count}, but Kafka Connect does not run: `make up CONNECT=1`"
-        )
-    faults = [
-        str(DocumentError((str(folder / connectors.FOLDER / f"{name}.json"), 0), fault))
-        for name, config in wanted.items()
-        for fault in connect.faults(config)
-    ]
-    if faults:
-        raise FaultsError("\n".join(faults))
-
-
-def to(addresses: Addresses, plan: Plan) -> str:
-    """Publish a plan to a running stack; its version. Raises NotApplied."""
-    c, wanted, connect = plan.configuration, plan.connectors, Connect(addresses.connect)
+    wanted = connectors.read(folder, c.tenants)
     try:
-        check(connect, plan.folder, wanted)
+        Connect(addresses.connect).check(folder, wanted)
+    except ConnectError as error:
+        raise NotApplied(str(error)) from None
+    return c, wanted
+
+
+def to(addresses: Addresses, c: Configuration, wanted: Connectors) -> str:
+    """Publish a configuration to a running stack, then let exactly these connectors run; its version.
+
+    Raises NotApplied.
+    """
+    version = _to_kafka(addresses, c, wanted)
+    try:
+        Connect(addresses.connect).apply(wanted)
+    except ConnectError as error:
+        raise NotApplied(f"all but the connectors is live as {version}: {error}") from None
+    return version
+
+
+def _to_kafka(addresses: Addresses, c: Configuration, wanted: Connectors) -> str:
+    try:
         codec = registry.connect(addresses.registry)
         for tenant in c.tenants:
             registry.publish_intake(addresses.registry, tenant)
-        version = publish(addresses, codec, c, os.environ)
         topic_admin.create(addresses.kafka, connectors.needed_topics(wanted.values()), TIMEOUT_S)
-    except FaultsError:
-        raise
-    except (ConnectError, PublicationError, KafkaException, UserError) as error:
-        raise NotApplied(f"not applied: {error}") from None
+        return publish(addresses, codec, c, os.environ)
+    except (PublicationError, KafkaException, UserError) as error:
+        raise NotApplied(str(error)) from None
     except Exception as error:  # the registry client raises its own, requests' and httpx's errors
-        raise NotApplied(f"not applied: the schema registry at {addresses.registry} failed: {error}") from None
-    try:
-        if wanted or connect.running():
-            connect.put(wanted)
-            connect.settled(wanted)
-    except ConnectError as error:
-        raise NotApplied(f"the configuration is applied, but not all connectors are: {error}") from None
-    return version
+        raise NotApplied(f"the schema registry at {addresses.registry} failed: {error}") from None
 
 
 def main() -> int:
@@ -130,19 +107,19 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m ingest.apply DIR", file=sys.stderr)
         return 2
+    addresses = Addresses.of(os.environ)
     try:
-        plan = read(Path(sys.argv[1]))
+        c, wanted = read(addresses, Path(sys.argv[1]))
+        version = to(addresses, c, wanted)
     except DocumentError as error:
         print(error, file=sys.stderr)
         return 1
-    try:
-        version = to(Addresses.of(os.environ), plan)
     except NotApplied as error:
-        print(error, file=sys.stderr)
+        print(f"not applied: {error}", file=sys.stderr)
         return 1
-    print(f"{table(plan.configuration)}\n\napplied configuration {version}")
-    if plan.connectors:
-        print(f"connectors: {', '.join(plan.connectors)}")
+    print(f"{table(c)}\n\napplied configuration {version}")
+    if wanted:
+        print(f"connectors: {', '.join(wanted)}")
     return 0
 
 

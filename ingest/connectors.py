@@ -27,13 +27,14 @@ SETTLE_S: Final = 20.0
 POLL_S: Final = 0.25
 
 Config = dict[str, str]
+Connectors = Mapping[str, Config]
 
 
 class ConnectError(Exception):
     """Kafka Connect did not take what is in order, or is not there; one line."""
 
 
-def read(folder: Path, tenants: Collection[str]) -> dict[str, Config]:
+def read(folder: Path, tenants: Collection[str]) -> Connectors:
     """Connectors by name, the name of their file, as Connect wants them. Raises DocumentError."""
     found: dict[str, Config] = {}
     for path in sorted((folder / FOLDER).glob("*.json")):
@@ -116,6 +117,22 @@ class Connect:
             raise ConnectError(f"Kafka Connect refused {method} {path}: {_reason(answer)}")
         return answer.json() if answer.content else None
 
+    def check(self, folder: Path, wanted: Connectors) -> None:
+        """Raises DocumentError with every fault of the connectors in a folder."""
+        if wanted and not self.running():
+            count = f"{len(wanted)} connector{'s' if len(wanted) > 1 else ''}"
+            raise ConnectError(f"{folder / FOLDER} has {count}, but Kafka Connect does not run: `make up CONNECT=1`")
+        faults = [(folder / FOLDER / f"{name}.json", text) for name, c in wanted.items() for text in self.faults(c)]
+        if faults:
+            (first, what), *rest = faults
+            raise DocumentError((str(first), 0), "\n".join([what, *(f"{path}: {text}" for path, text in rest)]))
+
+    def apply(self, wanted: Connectors) -> None:
+        """Let exactly these run, and wait until they do. Nobody needs to be there where there are none."""
+        if wanted or self.running():
+            self.put(wanted)
+            self.settled(wanted)
+
     def faults(self, config: Config) -> list[str]:
         """What Connect and the connector find wrong in a configuration, a line each."""
         path = f"/connector-plugins/{config[CLASS]}/config/validate"
@@ -123,7 +140,7 @@ class Connect:
         values = [entry["value"] for entry in found]
         return [f"{value['name']}: {text}" for value in values for text in value["errors"]]
 
-    def put(self, connectors: Mapping[str, Config]) -> None:
+    def put(self, connectors: Connectors) -> None:
         """Make exactly these exist; those that failed are started again."""
         for name in self.call("GET", "/connectors"):
             if name not in connectors:

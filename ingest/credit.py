@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import uuid
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
@@ -32,20 +32,31 @@ class BookingError(Exception):
     """An entry that was not booked; the message says why."""
 
 
-def entry(args: argparse.Namespace, now_ms: int) -> dict[str, Any]:
-    """The Credit record of a command line. Raises BookingError where it makes no sense."""
-    if not args.micros or abs(args.micros) > MAX_MICROS:
+class Asked(NamedTuple):
+    """What is to be booked. `refund` is the request it is given back for, `id` the entry's own, if it has one."""
+
+    tenant: str
+    micros: int
+    refund: str = ""
+    reason: str = ""
+    by: str = ""
+    id: str = ""
+
+
+def entry(asked: Asked, now_ms: int) -> dict[str, Any]:
+    """The Credit record of what was asked. Raises BookingError where it makes no sense."""
+    if not asked.micros or abs(asked.micros) > MAX_MICROS:
         raise BookingError(f"an entry is not 0 and at most {MAX_MICROS} micro-units")
-    if args.refund and args.micros < 0:
+    if asked.refund and asked.micros < 0:
         raise BookingError("a refund gives back, so its amount is positive")
     return {
-        "tenant": args.tenant,
-        "entry_id": args.id or str(uuid.uuid4()),
-        "kind": "refund" if args.refund else "credit",
-        "amount_micros": args.micros,
-        "request_id": args.refund,
-        "reason": args.reason[:MAX_REASON],
-        "booked_by": args.by,
+        "tenant": asked.tenant,
+        "entry_id": asked.id or str(uuid.uuid4()),
+        "kind": "refund" if asked.refund else "credit",
+        "amount_micros": asked.micros,
+        "request_id": asked.refund,
+        "reason": asked.reason[:MAX_REASON],
+        "booked_by": asked.by or os.environ.get("USER", "operator"),
         "balance_micros": 0,
         "at": now_ms,
     }
@@ -93,6 +104,33 @@ def _end(consumer: Consumer) -> TopicPartition:
     return TopicPartition(topics.CREDITS, 0, end[1] if end else OFFSET_END)
 
 
+def run(addresses: Addresses, asked: Asked) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Book it; the record that was written, and the row that came of it, None where there was none in time.
+
+    Raises BookingError.
+    """
+    try:
+        codec = registry.connect(addresses.registry)
+    except Exception as error:  # the registry client raises its own, requests' and httpx's errors
+        raise BookingError(f"the schema registry at {addresses.registry} failed: {error}") from None
+    record = entry(asked, time.time_ns() // 1_000_000)
+    if asked.tenant not in tenants(addresses.kafka, codec):
+        raise BookingError(f"there is no tenant {asked.tenant!r} in the configuration; `make apply` publishes one")
+    try:
+        return record, book(addresses.kafka, codec, record)
+    except (PublicationError, KafkaException) as error:
+        raise BookingError(str(error)) from None
+
+
+def told(record: dict[str, Any], row: dict[str, Any] | None) -> str:
+    """What was booked, for a person."""
+    if row is None:
+        written = f"entry {record['entry_id']} is written"
+        return f"{written}; no new row within {SHOWN_WITHIN_S:.0f} s: was it booked before?"
+    booked = f"{row['kind']} of {row['amount_micros']} booked as {row['entry_id']}"
+    return f"{booked}; the balance is {row['balance_micros']}"
+
+
 def main() -> int:
     """Entry point; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ingest.credit", description=__doc__)
@@ -100,25 +138,13 @@ def main() -> int:
     parser.add_argument("micros", type=int, help="millionths of the currency unit; negative takes a credit back")
     parser.add_argument("--refund", metavar="REQUEST_ID", default="", help="the request it is given back for")
     parser.add_argument("--reason", default="")
-    parser.add_argument("--by", default=os.environ.get("USER", "operator"))
+    parser.add_argument("--by", default="")
     parser.add_argument("--id", default="", help="the entry's own id: booking it twice counts once")
-    args = parser.parse_args()
-    addresses = Addresses.of(os.environ)
     try:
-        codec = registry.connect(addresses.registry)
-        record = entry(args, time.time_ns() // 1_000_000)
-        if args.tenant not in tenants(addresses.kafka, codec):
-            raise BookingError(f"there is no tenant {args.tenant!r} in the configuration; `make apply` publishes one")
-        row = book(addresses.kafka, codec, record)
-    except (BookingError, PublicationError, KafkaException) as error:
+        print(told(*run(Addresses.of(os.environ), Asked(**vars(parser.parse_args())))))
+    except BookingError as error:
         print(f"not booked: {error}", file=sys.stderr)
         return 1
-    if row is None:
-        print(f"entry {record['entry_id']} is written; no new row within {SHOWN_WITHIN_S:.0f} s: was it booked before?")
-        return 0
-    print(
-        f"{row['kind']} of {row['amount_micros']} booked as {row['entry_id']}; the balance is {row['balance_micros']}"
-    )
     return 0
 
 

@@ -100,14 +100,14 @@ def intake(tenant: str) -> Topic:
     return Topic(f"intake.{tenant}", 2, ("Intake",), 7 * DAY_MS)
 
 
-def answers(tenant: str) -> Topic:
-    """Where a tenant's own producers are answered, if its configuration says `answers: topic`."""
-    return Topic(f"{ANSWERS}{tenant}", 2, ("Response",), 7 * DAY_MS)
-
-
 def undelivered(tenant: str) -> Topic:
     """Answers that a sink of Kafka Connect could not deliver, as they were; headers say why."""
     return Topic(f"undelivered.{tenant}", 1, ("Response",), 7 * DAY_MS)
+
+
+def answers(tenant: str) -> Topic:
+    """Where a tenant's own producers are answered, if its configuration says `answers: topic`."""
+    return Topic(f"{ANSWERS}{tenant}", 2, ("Response",), 7 * DAY_MS)
 
 
 def subjects() -> dict[str, str]:

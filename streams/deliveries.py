@@ -81,8 +81,13 @@ def deadline_ms(delivery: Delivery) -> int:
 
 
 def after(delivery: Delivery, attempt: Attempt) -> Delivery:
-    """The delivery after an attempt. One that failed is pending until its day is over; the last try is at its end."""
+    """The delivery after an attempt. One that failed is pending until its day is over; the last try is at its end.
+
+    An attempt that was under way when it was begun anew decides nothing: who asked for another call gets one.
+    """
     attempts = [*delivery["attempts"], attempt][-KEPT_ATTEMPTS:]
+    if attempt["at"] < delivery["begun_at"]:
+        return {**delivery, "attempts": attempts}
     if not attempt["error"]:
         return {**delivery, "attempts": attempts, "status": "delivered"}
     tries, ended_ms = delivery["tries"] + 1, attempt["at"] + attempt["took_ms"]

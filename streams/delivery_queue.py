@@ -50,12 +50,10 @@ class Queue:
             self._wait(key)
 
     def put(self, delivery: Delivery) -> None:
-        """Take a delivery as it is now; an attempt that was begun for it is over."""
+        """Take a delivery as it is now. It may be begun anew while it runs: it waits from the end of that on."""
         key = deliveries.key(delivery)
         endpoint = Endpoint(key.tenant, key.endpoint)
         self.known[key] = delivery
-        if self._running.pop(key, None) is not None:
-            self._busy[endpoint] -= 1
         open_before = self.is_open(endpoint)
         for attempt in delivery["attempts"][-1:]:
             if endpoint not in self._last or attempt["at"] >= self._last[endpoint]["at"]:
@@ -67,6 +65,10 @@ class Queue:
                     self._wait(other)
         else:
             self._wait(key)
+
+    def end(self, key: Key) -> None:
+        """What was to be tried was tried: its slot is free. Then `put` what became of it."""
+        self._busy[self._running.pop(key)] -= 1
 
     def keep(self, tenants: Iterable[str]) -> None:
         """Forget the deliveries of all but these tenants: they are another process's now. What runs goes on."""
@@ -80,17 +82,12 @@ class Queue:
     def is_open(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint may be called: it is configured, and has not said since then that it is gone."""
         last = self._last.get(endpoint)
-        gone = last is not None and last["http_status"] == deliveries.GONE and last["at"] > self._published_ms
+        gone = last is not None and last["http_status"] == deliveries.GONE and last["at"] >= self._published_ms
         return endpoint in self._webhooks and not gone
 
     def is_well(self, endpoint: Endpoint) -> bool:
         """Whether its last attempt, if any, did not fail."""
         return not (endpoint in self._last and self._last[endpoint]["error"])
-
-    @property
-    def running(self) -> int:
-        """Attempts under way."""
-        return len(self._running)
 
     def next(self, now_ms: int) -> tuple[list[Start], list[Delivery]]:
         """(what is to be tried now and counts as running from here on, what is to be given up)."""

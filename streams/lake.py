@@ -72,10 +72,10 @@ def _types(avro: Any) -> tuple[str, str]:
         return only
     if avro["type"] == "map":
         flink, duck = _types(avro["values"])
-        return f"MAP<STRING, {flink}>", f"MAP(VARCHAR, {duck})"
+        return f"MAP<STRING NOT NULL, {flink}{_null(avro['values'])}>", f"MAP(VARCHAR, {duck})"
     if avro["type"] == "array":
         flink, duck = _types(avro["items"])
-        return f"ARRAY<{flink}>", f"{duck}[]"
+        return f"ARRAY<{flink}{_null(avro['items'])}>", f"{duck}[]"
     return TYPES[avro.get("logicalType", avro["type"])]
 
 
@@ -90,8 +90,9 @@ def schema(table: Table) -> dict[str, Any]:
     return catalogue.raw(table.schema)
 
 
-def _nullable(avro: Any) -> bool:
-    return isinstance(avro, list) and "null" in avro
+def _null(avro: Any) -> str:
+    """What follows a type in Flink: it compares nullability with the Avro schema, also inside maps and arrays."""
+    return "" if isinstance(avro, list) and "null" in avro else " NOT NULL"
 
 
 def quote(text: str) -> str:
@@ -109,7 +110,7 @@ def source(table: Table, kafka: str, registry: str) -> str:
     The reader's schema is our .avsc itself, so that a field younger than a record takes its declared default.
     """
     known = schema(table)
-    null = {f["name"]: "" if _nullable(f["type"]) else " NOT NULL" for f in known["fields"]}
+    null = {f["name"]: _null(f["type"]) for f in known["fields"]}
     body = ",\n  ".join(f"`{c.name}` {c.flink}{null[c.name]}" for c in columns(table.schema))
     body += f",\n  `{APPENDED}` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL"
     options = {

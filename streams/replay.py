@@ -41,6 +41,7 @@ ARROW: Final = {
     "BOOLEAN": pa.bool_(),
     "DOUBLE": pa.float64(),
     "TIMESTAMP": pa.timestamp("ms"),
+    "MAP(VARCHAR, BLOB)": pa.map_(pa.string(), pa.binary()),
 }
 FIRST_MS, LAST_MS = (int((datetime.fromisoformat(t) - datetime(1970, 1, 1)).total_seconds() * 1000) for t in lake.TIMES)
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -162,7 +162,9 @@ class Webhooks:
                 self._partition_of[event["tenant"]] = partition
                 webhooks = self._webhooks.get(event["tenant"], ())
                 planned = deliveries.plan(event, line.offset, self._queue.known, webhooks, line.at_ms, _now_ms())
-                await self._record(partition, planned)
+                await self._write(partition, planned)
+                for delivery in planned:
+                    self._put(partition, delivery)
             self._position[partition] = line.offset + 1
         self._wake.set()
 
@@ -206,7 +208,7 @@ class Webhooks:
             "took_ms": _now_ms() - began_ms,
         }
         self._say(start.delivery, attempt)
-        await self._change(start.delivery, lambda current: deliveries.after(current, attempt))
+        await self._change(start.delivery, partial(deliveries.after, attempt=attempt), tried=True)
         self._wake.set()
 
     async def _post(self, sender: Sender, start: Start, now_s: int) -> Answer:
@@ -228,23 +230,23 @@ class Webhooks:
         elif not attempt["error"] and not well:
             log.info("webhook %s takes events again", where)
 
-    async def _change(self, delivery: Delivery, change: Any) -> None:
+    async def _change(self, delivery: Delivery, change: Callable[[Delivery], Delivery], *, tried: bool = False) -> None:
         """Record a change of a delivery as it is by then: it may have been begun anew meanwhile."""
-        partition = self._partition_of[delivery["tenant"]]
+        partition, key = self._partition_of[delivery["tenant"]], deliveries.key(delivery)
         async with self._locks[partition]:
-            current = self._queue.known.get(deliveries.key(delivery), delivery)
-            changed: Delivery = change(current)
-            await self._record(partition, [changed])
+            changed = change(self._queue.known.get(key, delivery))
+            await self._write(partition, [changed])
+            if tried:
+                self._queue.end(key)
+            self._put(partition, changed)
         if changed["status"] != "pending":
             what = (changed["type"], changed["event_id"], changed["tenant"], changed["endpoint"])
             log.info("%s %s to %s/%s: %s", *what, changed["status"])
 
-    async def _record(self, partition: int, changed: Sequence[Delivery]) -> None:
-        """Into the log, in this order, then into memory and view."""
+    async def _write(self, partition: int, changed: Sequence[Delivery]) -> None:
+        """Into the log, in this order, for as long as it takes."""
         records = [(deliveries.log_key(d), self._codec.encode("Delivery", d)) for d in changed]
         await keep_trying_async("kafka", partial(self._send, partition, records), (KafkaError, NotReady))
-        for delivery in changed:
-            self._put(partition, delivery)
 
     async def _send(self, partition: int, records: Iterable[tuple[bytes, bytes]]) -> None:
         # The producer keeps the order of a partition, also where it sends again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from infra.local.rest import Rest, Unreachable
 from infra.local.settings import HOST, Settings
 
 Probe = Callable[[Settings], bool]
+
+_IMPORTING: Final = threading.Lock()
 
 
 def answers(url: str, wanted: tuple[int, ...] = (200,)) -> bool:
@@ -35,12 +38,23 @@ def listens(host: str, port: int) -> bool:
     return True
 
 
+def load_clients() -> None:
+    """Import the clients of Kafka and of the registry, a second's work, in one thread at a time.
+
+    Their modules import each other in a circle: where two threads begin at two ends of it, one of them fails.
+    """
+    with _IMPORTING:
+        import confluent_kafka.admin
+        import confluent_kafka.schema_registry  # noqa: F401
+
+
 def _kafka(settings: Settings) -> bool:
     # The broker opens its port before it can serve, so a connection alone says too little.
     host, _, port = settings.kafka.rpartition(":")
     if not listens(host, int(port)):
         return False
-    from confluent_kafka import KafkaException  # a second of imports that a first look at the port can spare
+    load_clients()  # which a first look at the port can spare
+    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     try:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Final
 
-from infra.local.probes import PROBES
+from infra.local.probes import PROBES, load_clients
 from infra.local.settings import Settings, Trouble
 
 TIMEOUT_S: Final = 300
@@ -17,13 +17,15 @@ POLL_S: Final = 0.5
 
 def make_topics(settings: Settings) -> None:
     """Create or alter the declared topics."""
-    from infra.local import topics  # only once there is a broker: the import takes as long as the broker needs
+    load_clients()  # only once there is a broker: it takes as long as the broker needs
+    from infra.local import topics
 
     topics.make(settings.kafka)
 
 
 def publish_schemas(settings: Settings) -> None:
     """Register every schema; raises Trouble where one no longer fits what is registered."""
+    load_clients()
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
     from schemas import registry

@@ -27,16 +27,14 @@ def apply(
     from ingest import apply as applying
     from ingest.documents import DocumentError
 
-    try:
-        plan = applying.read(folder)
-    except DocumentError as error:
-        raise Fault(str(error), code="invalid_configuration") from None
     addresses = stack.addresses(os.environ)
     try:
-        version = applying.to(addresses, plan)
+        read, connectors = applying.read(addresses, folder)
+        version = applying.to(addresses, read, connectors)
+    except DocumentError as error:
+        raise Fault(str(error), code="invalid_configuration") from None
     except applying.NotApplied as error:
-        raise Fault(str(error), code="not_applied") from None
-    read = plan.configuration
+        raise Fault(f"not applied: {error}", code="not_applied") from None
     answer = {
         "object": "configuration",
         "version": version,
@@ -44,6 +42,6 @@ def apply(
         "tenants": sorted(read.tenants),
         "models": sorted(read.models),
         "pools": sorted(read.pools),
-        "connectors": sorted(plan.connectors),
+        "connectors": sorted(connectors),
     }
     terminal.show(ctx, answer, lambda: f"{applying.table(read)}\n\napplied configuration {version} ({addresses.kafka})")

@@ -42,8 +42,9 @@ def speeds(row: dict[str, Any], now_s: float) -> list[str]:
                 found.append(f"{quantities.count(row[name])} {what}")
     if row["cost_micros"] is not None:
         found.append(f"cost {quantities.money(row['cost_micros'])}")
-    if row["status"] not in ENDED and row["estimated_completion_at"]:
-        found.append(f"done in about {quantities.span(row['estimated_completion_at'] - now_s)}")
+    left_s = (row["estimated_completion_at"] or 0) - now_s
+    if row["status"] not in ENDED and left_s > 0:
+        found.append(f"done in about {quantities.span(left_s)}")
     return found
 
 

@@ -53,9 +53,9 @@ BENCHMARKS: Final[dict[str, Measure]] = {
     "worker": worker.measure,
     "validation": validation.measure,
     "lines": lines.measure,
+    "connect": connect.measure,
     "producers": producers.measure,
     "relay": relay.measure,
-    "connect": connect.measure,
     "million": million.measure,
     "neighbours": neighbours.measure,
 }

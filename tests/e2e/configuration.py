@@ -20,6 +20,7 @@ ENQUEUED = 30_000
 # What a tenant on the command line reads from and writes to.
 CLI_BUCKET = "e2e-cli"
 KEY_ENV = "E2E_UPSTREAM_KEY"
+HOOK_ENV = "E2E_HOOK_SECRET"
 
 
 def tenant(name: str, **more: Any) -> dict[str, Any]:
@@ -44,6 +45,7 @@ DOCUMENT: dict[str, Any] = {
         "watcher": tenant("watcher") | {"keys": [{"name": "k", "key": "mr-watcher", "roles": ["analyst"]}]},
         "broke": tenant("broke", limits=[{"on": "requests", "per": "month", "max": 1}]),
         "probe": tenant("probe"),
+        "cli-purse": tenant("cli-purse", prepaid=True),
         "cli": tenant("cli", batch_uris=[f"s3://{CLI_BUCKET}/"]),
         "crowd": tenant("crowd"),
         "many": tenant("many"),

@@ -1,5 +1,6 @@
 """Producers that write to their intake topic instead of calling the gateway."""
 
+from functools import cache
 from typing import Any
 
 from confluent_kafka import Producer
@@ -16,9 +17,14 @@ def produce(stack: Stack, tenant: str, *values: bytes) -> None:
     assert producer.flush(60) == 0
 
 
+@cache
+def _schema_id(url: str, tenant: str) -> int:
+    return registry.publish_intake(url, tenant)
+
+
 def intake(stack: Stack, tenant: str, **more: Any) -> bytes:
     """A record as any Avro client of the registry writes it."""
-    ids = {"Intake": registry.publish_intake(f"http://127.0.0.1:{stack.ports['REGISTRY']}/apis/ccompat/v7", tenant)}
+    ids = {"Intake": _schema_id(f"http://127.0.0.1:{stack.ports['REGISTRY']}/apis/ccompat/v7", tenant)}
     record = {
         "id": "", "model": "echo", "messages": [], "max_tokens": None, "temperature": None, "parameters": "",
         "lane": "standard", "timeout_ms": 0, "correlation_id": "", **more,

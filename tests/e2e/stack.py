@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import os
@@ -20,7 +21,7 @@ import openai
 from infra.local.rest import Rest, Unreachable
 from schemas import registry
 from schemas.wire import Codec
-from tests.e2e.configuration import KEY_ENV
+from tests.e2e.configuration import HOOK_ENV, KEY_ENV
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("HTTP", "KAFKA", "REGISTRY", "FLINK", "CONNECT", "S3", "REDIS")
@@ -70,7 +71,9 @@ class Stack:
         self.ports = {name: base + i for i, name in enumerate(NAMES)}
         ports = {f"MILLRACE_{name}_PORT": str(port) for name, port in self.ports.items()}
         self.key = f"sk-e2e-{random.randbytes(16).hex()}"
-        self.env = {**os.environ, **ports, "MILLRACE_HOME": str(home), KEY_ENV: self.key}
+        self.hook_secret = f"whsec_{base64.b64encode(random.randbytes(32)).decode()}"
+        secrets = {KEY_ENV: self.key, HOOK_ENV: self.hook_secret}
+        self.env = {**os.environ, **ports, "MILLRACE_HOME": str(home), **secrets}
         # The checkout whose code runs.
         self.root = ROOT
         self.kafka = f"127.0.0.1:{self.ports['KAFKA']}"

@@ -228,3 +228,16 @@ def test_a_key_is_made_let_in_listed_and_shut_out(stack: Stack, cli: Commands):
     (cli.folder / "broken" / "a.yaml").write_text("tenants: {x: {keys: 1}}\n")
     broken = cli("apply", "broken")
     assert broken.code == 1 and "a.yaml:1" in broken.err
+
+
+def test_the_operators_commands_reach_kafka(cli: Commands):
+    booked = json.loads(cli.good("credit", "cli-purse", "100", "--reason", "a test", "--json").out)
+    assert (booked["booked"], booked["balance_micros"]) == (True, 100)
+    assert "the balance is 99" in cli.good("credit", "cli-purse", "-1").out
+    nobody = cli("credit", "nobody-at-all", "5", "--json")
+    assert nobody.code == 1 and json.loads(nobody.err)["error"]["code"] == "not_booked"
+    assert all("reason" in row for row in cli.good("dead-letters", "ls", "--json").rows())
+    assert cli("dead-letters", "show", "999999999").code == 1
+    assert cli.good("webhooks", "ls", "--json").rows() == []
+    again = cli("webhooks", "redeliver", "evt_none")
+    assert again.code == 1 and "No event" in again.err

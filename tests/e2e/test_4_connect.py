@@ -30,6 +30,17 @@ AHEAD = 300
 RUN = uuid.uuid4().hex[:8]
 
 
+def connector(kind: str, settings: dict[str, Any], mapping: dict[str, str] | None = None) -> dict[str, Any]:
+    """A connector of ours, with a mapping to the model `echo` if one is given."""
+    mapped = {f"mappings.m.{field}": text for field, text in {"model": "echo", **mapping}.items()} if mapping else {}
+    return {
+        "connector.class": f"millrace.connect.{kind}Connector",
+        **settings,
+        **({"mappings": "m"} if mapping else {}),
+        **mapped,
+    }
+
+
 class Site:
     """A stack with Kafka Connect, an MQTT broker and a shop."""
 
@@ -42,11 +53,11 @@ class Site:
         self.folder = stack.home.parent / "connected"
 
     def connect(self) -> None:
-        """Start what there is, and apply the connectors of examples/connectors for the tenants `fleet` and `store`."""
+        """Start what there is, and apply connectors for the tenants `fleet` and `store`."""
         self.broker.start()
         self.stack.run("up", "--only", "connect")
         shutil.copytree(self.stack.home.parent / "config", self.folder)
-        document = {"tenants": {"fleet": tenant("fleet"), "store": tenant("store")}}
+        document = {"tenants": {"fleet": tenant("fleet", answers="topic"), "store": tenant("store")}}
         (self.folder / "more.yaml").write_text(json.dumps(document))
         (self.folder / "connectors").mkdir()
         for name, config in self._connectors().items():
@@ -54,29 +65,27 @@ class Site:
         self.stack.apply(self.folder)
 
     def _connectors(self) -> dict[str, dict[str, Any]]:
+        reading = {"prompt": "{payload.text}", "id": "{topic.1}-{payload.n}", "correlation_id": "mqtt/{topic.1}"}
+        order = {"prompt": "{payload.text}", "id": "{payload.id}", "correlation_id": "shop/{payload.id}"}
         mqtt = {"tenant": "fleet", "mqtt.url": self.broker.url}
-        reading = {"model": "echo", "prompt": "{payload.text}", "id": "{topic.1}-{payload.n}",
-                   "correlation_id": "mqtt/{topic.1}"}  # fmt: skip
-        order = {
-            "model": "echo",
-            "prompt": "{payload.text}",
-            "id": "{payload.id}",
-            "correlation_id": "shop/{payload.id}",
-        }
-        orders = {"tenant": "store", "mappings": "m", **{f"mappings.m.{k}": v for k, v in order.items()}}
-        kind = "connector.class"
+        poll = {"poll.interval.ms": 200, "poll.items": "data.tickets", "cursor.start": "0", "cursor.item": "id"}
         return {
-            "fleet-in": {kind: "millrace.connect.MqttSourceConnector", **mqtt, "mqtt.topics": "sensors/+/reading",
-                         "mappings": "m", **{f"mappings.m.{k}": v for k, v in reading.items()}},
-            "fleet-out": {kind: "millrace.connect.MqttSinkConnector", **mqtt, "correlation.prefix": "mqtt/",
-                          "mqtt.topic": "devices/{correlation_id}/answer"},
-            "store-in": {kind: "millrace.connect.WebhookSourceConnector", **orders, "http.port": self.webhook},
-            "store-poll": {kind: "millrace.connect.PollSourceConnector", **orders, "poll.interval.ms": 200,
-                           "http.url": self.shop.url + "/tickets?after={cursor}", "poll.items": "data.tickets",
-                           "cursor.start": "0", "cursor.item": "id"},
-            "store-out": {kind: "millrace.connect.HttpSinkConnector", "tenant": "store", "correlation.prefix": "shop/",
-                          "http.url": self.shop.url + "/answers/{correlation_id}"},
-        }  # fmt: skip
+            "fleet-in": connector("MqttSource", {**mqtt, "mqtt.topics": "sensors/+/reading"}, reading),
+            "fleet-out": connector(
+                "MqttSink",
+                {**mqtt, "mqtt.topic": "devices/{correlation_id}/answer", "correlation.prefix": "mqtt/"}
+                | {"topics": "responses.fleet"},
+            ),
+            "store-in": connector("WebhookSource", {"tenant": "store", "http.port": self.webhook}, order),
+            "store-poll": connector(
+                "PollSource", {"tenant": "store", "http.url": self.shop.url + "/tickets?after={cursor}", **poll}, order
+            ),
+            "store-out": connector(
+                "HttpSink",
+                {"tenant": "store", "http.url": self.shop.url + "/answers/{correlation_id}"}
+                | {"correlation.prefix": "shop/"},
+            ),
+        }
 
     def usage(self, tenant: str) -> dict[str, list[dict[str, Any]]]:
         """Usage rows by the id of their request."""

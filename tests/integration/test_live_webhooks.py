@@ -9,18 +9,19 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from parts import Parts, await_
 from processes import Process
-from receiver import Receiver
 from redis import Redis
 
 from schemas import config, config_check, topics, webhooks
 from schemas import kafka as kafka_settings
 from schemas.wire import Codec
 from streams import deliveries
+from tests.webhook_receiver import Receiver
 
 OLD, NEW = (f"whsec_{base64.b64encode(os.urandom(32)).decode()}" for _ in range(2))
 ENVIRONMENT = {"HOOK_OLD": OLD, "HOOK_NEW": NEW, "HOOK_BAD": "whsec_short"}
@@ -46,7 +47,8 @@ class World:
 
     def apply(self, hooks: dict[str, list[Record]]) -> None:
         """Publish, and wait until the application lives by it."""
-        tenants = {t: {"keys": [], "limits": [], "webhooks": found} for t, found in hooks.items()}
+        tenants: Record = {t: {"keys": [{"name": "k", "key": f"key-{t}"}], "webhooks": w} for t, w in hooks.items()}
+        tenants["ops"] = {"keys": [{"name": "k", "key": "key-ops", "roles": ["admin"]}]}
         document = config.document(config_check.parse({"tenants": tenants}))
         record = {"version": document.version, "document": config.encode(document)}
         before = self.applied(document.version)
@@ -110,6 +112,27 @@ def receiver() -> Iterator[Receiver]:
     made = Receiver(NEW)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World, parts: Parts) -> Iterator[httpx.Client]:
+    process = Process(parts, "gateway", "ingest.gateway")
+    url = f"http://127.0.0.1:{parts.settings.port('HTTP')}"
+    with httpx.Client(base_url=f"{url}/v1/webhooks/deliveries", timeout=10) as client:
+        await_(lambda: healthy(f"{url}/healthz"), "a healthy gateway", 60)
+        yield client
+    assert process.stop() == 0
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def key(tenant: str) -> dict[str, str]:
+    return {"authorization": f"Bearer key-{tenant}"}
 
 
 def hook(receiver: Receiver, path: str = "/", **more: Any) -> Record:
@@ -265,3 +288,67 @@ def test_an_event_is_told_again_when_asked(world: World, receiver: Receiver) -> 
     last = world.event(acme)
     await_(lambda: last in receiver.ids("/two"), "another event")
     assert receiver.ids("/two") == [event_id, last]
+
+
+def test_a_tenant_and_an_operator_read_the_log_and_ask_again(
+    world: World, receiver: Receiver, gateway: httpx.Client
+) -> None:
+    acme, globex = tenant(), tenant()
+    receiver.answers = {"/bad": 500}
+    world.apply({acme: [hook(receiver, "/good", name="good"), hook(receiver, "/bad", name="bad")], globex: []})
+    await_(lambda: gateway.get("", headers=key(acme)).status_code == 200, "the configuration at the gateway")
+    sent = [world.event(acme, kind) for kind in webhooks.TYPES]
+    foreign = world.event(globex)
+    await_(lambda: all(world.shown(acme, e, "bad").get("attempts") for e in sent), "attempts")
+    await_(lambda: all(world.status(acme, e, "good") == "delivered" for e in sent), "deliveries")
+
+    whole = gateway.get("", headers=key(acme), params={"limit": 100}).json()
+    assert (whole["object"], whole["has_more"], len(whole["data"])) == ("list", False, 8)
+    pages, after = [], ""
+    while True:
+        page = gateway.get("", headers=key(acme), params={"limit": 3} | ({"after": after} if after else {})).json()
+        pages += page["data"]
+        after = page["last_id"]
+        if not page["has_more"]:
+            break
+    assert pages == whole["data"] and len({d["id"] for d in pages}) == 8
+    pending = gateway.get("", headers=key(acme), params={"status": "pending"}).json()["data"]
+    assert {d["event_id"] for d in pending} == set(sent) and {d["endpoint"] for d in pending} == {"bad"}
+    for delivery in pending:
+        assert delivery["last_error"] == "it answered 500" and delivery["attempts"][0]["status_code"] == 500
+        assert delivery["next_attempt_at"] > delivery["attempts"][-1]["at"] and delivery["object"] == "webhook.delivery"
+    assert gateway.get("", headers=key("ops"), params={"tenant": acme, "limit": 100}).json()["data"] == whole["data"]
+    assert gateway.get("", headers=key(globex)).json()["data"] == []
+
+    again = gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "good"})
+    assert (again.status_code, again.json()["endpoints"]) == (202, ["good"])
+    await_(lambda: receiver.ids("/good").count(sent[0]) == 2, "the repetition")
+    both = gateway.post(f"/{sent[1]}/redeliver", headers=key("ops"), params={"tenant": acme})
+    assert (both.status_code, both.json()["endpoints"]) == (202, ["good", "bad"])
+    await_(lambda: receiver.ids("/good").count(sent[1]) == 2 and receiver.ids("/bad").count(sent[1]) >= 2, "both")
+
+    refused = [
+        (401, gateway.get("")),
+        (403, gateway.get("", headers=key(acme), params={"tenant": globex})),
+        (400, gateway.get("", headers=key(acme), params={"limit": 0})),
+        (400, gateway.get("", headers=key(acme), params={"status": "lost"})),
+        (400, gateway.get("", headers=key(acme), params={"after": "evt_0/good"})),
+        (404, gateway.post("/evt_0/redeliver", headers=key(acme))),
+        (404, gateway.post(f"/{foreign}/redeliver", headers=key(acme))),
+        (404, gateway.post(f"/{foreign}/redeliver", headers=key(globex))),  # nobody there wants it
+        (404, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "nobody"})),
+        (400, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": 7})),
+        (400, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), content=b"[")),
+    ]
+    for status, response in refused:
+        assert response.status_code == status, response.text
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+    world.parts.stop("redis", kill=True)
+    try:
+        assert gateway.get("", headers=key(acme)).status_code == 503
+        last = world.event(acme)
+        await_(lambda: last in receiver.ids("/good"), "an event while Redis is away")
+    finally:
+        world.parts.start("redis")
+    await_(lambda: world.status(acme, last, "good") == "delivered", "the log, written anew", 60)

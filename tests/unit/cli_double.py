@@ -94,6 +94,8 @@ class FakeApi(httpx.BaseTransport):
         yield "POST", "/batches/([^/]+)/retry", self._create
         yield "GET", "/usage", self._usage
         yield "POST", "/chat/completions", self._chat
+        yield "GET", "/webhooks/deliveries", self._deliveries
+        yield "POST", "/webhooks/deliveries/([^/]+)/redeliver", self._redeliver
 
     def _file(self, request: httpx.Request, data: bytes) -> httpx.Response:
         name, content = form(request, data)["file"]
@@ -165,6 +167,16 @@ class FakeApi(httpx.BaseTransport):
             row["lanes"] = {"interactive": {**sums, "cost_micros": 1}, "batch": {**sums, "cost_micros": 2}}
         total = {**sums, "cost_micros": self.cost}
         return ok({"object": "list", "data": [row], "total": total})
+
+    def _deliveries(self, request: httpx.Request, _data: bytes) -> httpx.Response:
+        self.orders.append(dict(request.url.params))
+        row = {"event_id": "evt_1", "endpoint": "crm", "type": "batch.completed", "batch_id": "batch_1"}
+        row |= {"status": "pending", "next_attempt_at": 1_700_000_000, "last_error": "503", "attempts": [{}, {}]}
+        return ok({"data": [row], "has_more": False, "last_id": "evt_1/crm"})
+
+    def _redeliver(self, request: httpx.Request, data: bytes, event_id: str) -> httpx.Response:
+        self.orders.append(json.loads(data) | dict(request.url.params))
+        return ok({"object": "webhook.redelivery", "event_id": event_id, "endpoints": ["crm"], "status": "pending"})
 
     def _chat(self, request: httpx.Request, data: bytes) -> httpx.Response:
         self.orders.append(json.loads(data))

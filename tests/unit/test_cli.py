@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from ingest import credit as booking
 from ingest.cli import board, progress, upload, watched
 from ingest.cli import client as clients
 from ingest.cli.__main__ import app
@@ -396,3 +397,33 @@ def test_a_wrong_key_and_a_wrong_address_are_told_apart(api):
     api.faults = [httpx.Response(404, text="<html>")]
     done = run("ls")
     assert done.exit_code == 1 and "404" in done.stderr and "not as Millrace does" in done.stderr
+
+
+def test_deliveries_are_listed_and_told_again(api):
+    done = run("webhooks", "ls", "--status", "pending", "--tenant", "acme")
+    assert done.exit_code == 0 and "evt_1" in done.stdout and "pending, again " in done.stdout
+    assert api.orders == [{"limit": "100", "status": "pending", "tenant": "acme"}]
+    assert rows(run("webhooks", "ls", "--json"))[0]["endpoint"] == "crm"
+    done = run("webhooks", "redeliver", "evt_1", "--endpoint", "crm", "--tenant", "acme")
+    assert (done.exit_code, done.stdout) == (0, "evt_1 goes to crm\n")
+    assert api.orders[-1] == {"endpoint": "crm", "tenant": "acme"}
+
+
+def test_what_the_operator_asks_for_needs_to_know_where_kafka_is(monkeypatch):
+    for name in ("MILLRACE_KAFKA", "MILLRACE_SERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    for line in (("keys", "ls"), ("credit", "acme", "-5"), ("dead-letters", "ls")):
+        done = run(*line)
+        assert done.exit_code == 1 and "is not set" in done.stderr and not done.stdout
+    assert run("dead-letters", "ls", "--nonsense").exit_code in (1, 2)
+    assert "replay" in run("dead-letters", "--help").stdout
+
+
+def test_a_booking_is_told():
+    record = booking.entry(booking.Asked("acme", -5, id="e"), 7)
+    assert (record["kind"], record["amount_micros"], record["entry_id"], record["at"]) == ("credit", -5, "e", 7)
+    assert booking.told(record, {**record, "balance_micros": 95}) == "credit of -5 booked as e; the balance is 95"
+    assert "booked before" in booking.told(record, None)
+    for asked in (booking.Asked("acme", 0), booking.Asked("acme", -1, refund="r"), booking.Asked("acme", 10**16)):
+        with pytest.raises(booking.BookingError):
+            booking.entry(asked, 7)

@@ -43,6 +43,7 @@ final class Letters {
         letter.set("partition", -1);
         letter.set("offset", -1L);
         letter.set("reason", cut ? reason + " (its first " + CUT_BYTES + " of " + value.length + " bytes are here)" : reason);
+        letter.set("truncated", cut);
         letter.set("schema_id", null);
         letter.set("key", position == null ? null : ByteBuffer.wrap(position));
         letter.set("value", ByteBuffer.wrap(cut ? Arrays.copyOf(value, CUT_BYTES) : value));
