@@ -9,12 +9,26 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from ingest.cli import apply, batches, chat, credit, dead_letters, get, keys, submit, terminal, usage, watch, webhooks
+from ingest.cli import (
+    apply,
+    batches,
+    chat,
+    credit,
+    dead_letters,
+    get,
+    keys,
+    lake,
+    submit,
+    terminal,
+    usage,
+    watch,
+    webhooks,
+)
 from ingest.cli.fault import Fault
 from ingest.cli.session import Session, session
 
 # The order of `millrace --help`.
-MODULES: Final = (submit, watch, get, batches, chat, usage, webhooks, keys, credit, dead_letters, apply)
+MODULES: Final = (submit, watch, get, batches, chat, usage, webhooks, keys, credit, dead_letters, apply, lake)
 
 
 class Commands(TyperGroup):

@@ -48,7 +48,7 @@ def test_the_report_is_right_in_every_window(tmp_path: Path, days: int) -> None:
     assert found["faults"] == []
     tiles = found["tiles"]
     assert isinstance(tiles, dict) and tiles["Requests"] == "3,000"
-    assert found["charts"] == 7 and int(str(found["marks"])) > 100
+    assert found["charts"] == 7 and int(str(found["marks"])) > 40
     assert found["headings"] == [
         "Tokens by tenant", "Tokens by model", "Cost by tenant, less credits and refunds",
         "Savings against the full price",
