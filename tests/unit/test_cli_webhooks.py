@@ -61,7 +61,7 @@ def test_deliveries_are_listed_over_pages(api):
 
 def test_an_event_is_told_again(api):
     done = run("redeliver", "evt_1")
-    assert (done.exit_code, done.stdout.strip()) == (0, "evt_1 goes to a, b")
+    assert (done.exit_code, done.stdout) == (0, "evt_1 goes to a, b\n")
     assert json.loads(run("redeliver", "evt_1", "--endpoint", "a", "--tenant", "acme", "--json").stdout)["endpoints"]
     path = "/v1/webhooks/deliveries/evt_1/redeliver"
     assert api.asked == [("POST", path, {}, b"{}"), ("POST", path, {"tenant": "acme"}, b'{"endpoint":"a"}')]
