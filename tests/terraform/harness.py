@@ -16,7 +16,8 @@ CHECKOUT: Final = Path(__file__).parents[2]
 PROVIDERS: Final = Path(__file__).parent / "providers"
 # Where this is `registry`, Terraform fetches the real providers, and everything else stays as it is.
 REAL: Final = os.environ.get("MILLRACE_TERRAFORM_PROVIDERS") == "registry"
-TIMEOUT_S: Final = 300
+# Ten plans, each of which starts the doubles anew: a minute by themselves, far more on a busy machine.
+TIMEOUT_S: Final = 540
 PLUGIN: Final = """\
 #!{python}
 import sys
