@@ -118,7 +118,7 @@ def receiver() -> Iterator[Receiver]:
 def gateway(world: World, parts: Parts) -> Iterator[httpx.Client]:
     process = Process(parts, "gateway", "ingest.gateway")
     url = f"http://127.0.0.1:{parts.settings.port('HTTP')}"
-    with httpx.Client(base_url=f"{url}/v1/webhooks/deliveries", timeout=10) as client:
+    with httpx.Client(base_url=f"{url}/v1/webhooks", timeout=10) as client:
         await_(lambda: healthy(f"{url}/healthz"), "a healthy gateway", 60)
         yield client
     assert process.stop() == 0
@@ -296,49 +296,54 @@ def test_a_tenant_and_an_operator_read_the_log_and_ask_again(
     acme, globex = tenant(), tenant()
     receiver.answers = {"/bad": 500}
     world.apply({acme: [hook(receiver, "/good", name="good"), hook(receiver, "/bad", name="bad")], globex: []})
-    await_(lambda: gateway.get("", headers=key(acme)).status_code == 200, "the configuration at the gateway")
+    await_(lambda: gateway.get("/deliveries", headers=key(acme)).status_code == 200, "the configuration at the gateway")
     sent = [world.event(acme, kind) for kind in webhooks.TYPES]
     foreign = world.event(globex)
     await_(lambda: all(world.shown(acme, e, "bad").get("attempts") for e in sent), "attempts")
     await_(lambda: all(world.status(acme, e, "good") == "delivered" for e in sent), "deliveries")
 
-    whole = gateway.get("", headers=key(acme), params={"limit": 100}).json()
+    whole = gateway.get("/deliveries", headers=key(acme), params={"limit": 100}).json()
     assert (whole["object"], whole["has_more"], len(whole["data"])) == ("list", False, 8)
     pages, after = [], ""
     while True:
-        page = gateway.get("", headers=key(acme), params={"limit": 3} | ({"after": after} if after else {})).json()
+        page = gateway.get(
+            "/deliveries", headers=key(acme), params={"limit": 3} | ({"after": after} if after else {})
+        ).json()
         pages += page["data"]
         after = page["last_id"]
         if not page["has_more"]:
             break
     assert pages == whole["data"] and len({d["id"] for d in pages}) == 8
-    pending = gateway.get("", headers=key(acme), params={"status": "pending"}).json()["data"]
+    pending = gateway.get("/deliveries", headers=key(acme), params={"status": "pending"}).json()["data"]
     assert {d["event_id"] for d in pending} == set(sent) and {d["endpoint"] for d in pending} == {"bad"}
     for delivery in pending:
         assert delivery["last_error"] == "it answered 500" and delivery["attempts"][0]["status_code"] == 500
         assert delivery["next_attempt_at"] > delivery["attempts"][-1]["at"] and delivery["object"] == "webhook.delivery"
-    assert gateway.get("", headers=key("ops"), params={"tenant": acme, "limit": 100}).json()["data"] == whole["data"]
-    assert gateway.get("", headers=key(globex)).json()["data"] == []
+    assert (
+        gateway.get("/deliveries", headers=key("ops"), params={"tenant": acme, "limit": 100}).json()["data"]
+        == whole["data"]
+    )
+    assert gateway.get("/deliveries", headers=key(globex)).json()["data"] == []
 
-    again = gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "good"})
+    again = gateway.post(f"/deliveries/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "good"})
     assert (again.status_code, again.json()["endpoints"]) == (202, ["good"])
     await_(lambda: receiver.ids("/good").count(sent[0]) == 2, "the repetition")
-    both = gateway.post(f"/{sent[1]}/redeliver", headers=key("ops"), params={"tenant": acme})
+    both = gateway.post(f"/deliveries/{sent[1]}/redeliver", headers=key("ops"), params={"tenant": acme})
     assert (both.status_code, both.json()["endpoints"]) == (202, ["good", "bad"])
     await_(lambda: receiver.ids("/good").count(sent[1]) == 2 and receiver.ids("/bad").count(sent[1]) >= 2, "both")
 
     refused = [
-        (401, gateway.get("")),
-        (403, gateway.get("", headers=key(acme), params={"tenant": globex})),
-        (400, gateway.get("", headers=key(acme), params={"limit": 0})),
-        (400, gateway.get("", headers=key(acme), params={"status": "lost"})),
-        (400, gateway.get("", headers=key(acme), params={"after": "evt_0/good"})),
-        (404, gateway.post("/evt_0/redeliver", headers=key(acme))),
-        (404, gateway.post(f"/{foreign}/redeliver", headers=key(acme))),
-        (404, gateway.post(f"/{foreign}/redeliver", headers=key(globex))),  # nobody there wants it
-        (404, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "nobody"})),
-        (400, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": 7})),
-        (400, gateway.post(f"/{sent[0]}/redeliver", headers=key(acme), content=b"[")),
+        (401, gateway.get("/deliveries")),
+        (403, gateway.get("/deliveries", headers=key(acme), params={"tenant": globex})),
+        (400, gateway.get("/deliveries", headers=key(acme), params={"limit": 0})),
+        (400, gateway.get("/deliveries", headers=key(acme), params={"status": "lost"})),
+        (400, gateway.get("/deliveries", headers=key(acme), params={"after": "evt_0/good"})),
+        (404, gateway.post("/deliveries/evt_0/redeliver", headers=key(acme))),
+        (404, gateway.post(f"/deliveries/{foreign}/redeliver", headers=key(acme))),
+        (404, gateway.post(f"/deliveries/{foreign}/redeliver", headers=key(globex))),  # nobody there wants it
+        (404, gateway.post(f"/deliveries/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": "nobody"})),
+        (400, gateway.post(f"/deliveries/{sent[0]}/redeliver", headers=key(acme), json={"endpoint": 7})),
+        (400, gateway.post(f"/deliveries/{sent[0]}/redeliver", headers=key(acme), content=b"[")),
     ]
     for status, response in refused:
         assert response.status_code == status, response.text
@@ -346,7 +351,7 @@ def test_a_tenant_and_an_operator_read_the_log_and_ask_again(
 
     world.parts.stop("redis", kill=True)
     try:
-        assert gateway.get("", headers=key(acme)).status_code == 503
+        assert gateway.get("/deliveries", headers=key(acme)).status_code == 503
         last = world.event(acme)
         await_(lambda: last in receiver.ids("/good"), "an event while Redis is away")
     finally:
