@@ -25,6 +25,12 @@ class Seen:
     settled_s: float | None = None
 
 
+def _settles_in_s(ended: dict[str, Any]) -> float:
+    """How long the cost of a batch may still change that had ended when it was first looked at."""
+    at_s = max(ended.get(f"{status}_at") or 0 for status in batch.ENDED)
+    return min(SETTLE_S, max(0.0, at_s + SETTLE_S - time.time()))
+
+
 class Watched:
     """Batches that are looked at again and again."""
 
@@ -66,7 +72,7 @@ class Watched:
             return
         counted = used is None or used["requests"] >= seen.row["total"]
         if seen.settled_s is None:
-            seen.settled_s = time.monotonic() + (0 if first else SETTLE_S)
+            seen.settled_s = time.monotonic() + (_settles_in_s(seen.batch) if first else SETTLE_S)
         if counted:
             seen.settled_s = time.monotonic()
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -32,6 +33,11 @@ class Done:
         return [json.loads(row) for row in self.out.splitlines()]
 
 
+def _as_from_a_shell() -> None:
+    """A background job of a script, as a run of all tests may be, hands down that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Commands:
     """The command of one tenant, run in a folder that is none of ours."""
 
@@ -42,7 +48,7 @@ class Commands:
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[Any]:
         """The running command."""
-        return subprocess.Popen([COMMAND, *words], cwd=self.folder, env=self._env, **more)
+        return subprocess.Popen([COMMAND, *words], cwd=self.folder, env=self._env, preexec_fn=_as_from_a_shell, **more)
 
     def __call__(self, *words: str, stdin: str = "") -> Done:
         """Run it with pipes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 
 import httpx
 import pytest
@@ -156,6 +157,14 @@ def test_watch_waits_for_the_cost_of_the_last_lines(api):
     done = run("watch", ID, "--json")
     assert done.exit_code == 0 and api.requests.count(("GET", f"/batches/{ID}")) == 3
     assert not api.used
+
+
+@pytest.mark.parametrize("ago_s, looks", [(1, 3), (3600, 1)])
+def test_a_batch_that_had_ended_before_is_waited_for_only_if_that_was_just_now(api, ago_s, looks):
+    api.batches[ID] = [{**going()[-1], "completed_at": int(time.time()) - ago_s}]
+    api.used = [8, 9, 8, 9, 10, 9]
+    assert run("watch", ID).exit_code == 0
+    assert api.requests.count(("GET", "/usage")) >= looks and (len(api.used) == 4) == (looks == 1)
 
 
 def test_watch_does_not_wait_for_it_for_ever(api, monkeypatch):
