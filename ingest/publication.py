@@ -19,7 +19,7 @@ from schemas import config, kafka, topics
 from schemas.config import ConfigDocument, PolicyDocument
 from schemas.wire import Codec, WireError
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 30.0
 # How long others wait for the place of one that was killed.
 SESSION_MS: Final = 6_000
 POLL_S: Final = 0.05
