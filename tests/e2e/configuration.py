@@ -34,7 +34,10 @@ CARRIED_LIMITS = [
 
 DOCUMENT: dict[str, Any] = {
     "tenants": {
-        "acme": tenant("acme", moderation="rules"),
+        # As examples/produce.py has it.
+        "acme": tenant(
+            "acme", moderation="rules", kafka_users=[{"name": "demo", "password": "mr-acme-demo"}], answers="topic"
+        ),
         "globex": tenant("globex"),
         "twin": tenant("twin"),
         "budget": tenant("budget", limits=[{"on": "requests", "per": "day", "max": BUDGET}]),

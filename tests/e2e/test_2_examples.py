@@ -36,7 +36,7 @@ def test_a_chat(stack: Stack, tmp_path: Path):
 
 def test_avro_straight_onto_the_topic(stack: Stack, tmp_path: Path):
     registry = f"http://127.0.0.1:{stack.ports['REGISTRY']}/apis/ccompat/v7"
-    done = run(
-        stack, tmp_path, "produce.py", "is", "it", "warm", MILLRACE_KAFKA=stack.kafka, MILLRACE_REGISTRY=registry
-    )
+    users = f"127.0.0.1:{stack.ports['KAFKA'] + 52}"
+    words = ("is", "it", "warm")
+    done = run(stack, tmp_path, "produce.py", *words, MILLRACE_KAFKA_USERS=users, MILLRACE_REGISTRY=registry)
     assert done.stdout.startswith("completed sensor-7: ") and "is it warm" in done.stdout
