@@ -27,14 +27,19 @@ def receiver(stack: Stack, mortal: Upstream, telltale: Upstream, tmp_path) -> It
     stack.apply(configuration.write(tmp_path / "with", document | {"tenants": document["tenants"] | notified}))
     log = stack.home / "logs" / "live.log"
     eventually(lambda: ": 1 endpoints" in log.read_text(), 10, "the endpoint at live")
+    eventually(lambda: ask(stack, "/models").status_code == 200, 10, "the key at the gateway")
     yield made
     stack.apply(configuration.write(tmp_path / "without", document))
     made.close()
 
 
-def deliveries(stack: Stack, **params: Any) -> list[dict[str, Any]]:
+def ask(stack: Stack, path: str, **params: Any) -> httpx.Response:
     headers = {"authorization": "Bearer mr-notified"}
-    answer = httpx.get(f"{stack.url}/webhooks/deliveries", headers=headers, params={"limit": 100, **params}, timeout=10)
+    return httpx.get(f"{stack.url}{path}", headers=headers, params=params, timeout=10)
+
+
+def deliveries(stack: Stack, **params: Any) -> list[dict[str, Any]]:
+    answer = ask(stack, "/webhooks/deliveries", limit=100, **params)
     return answer.json()["data"] if answer.status_code == 200 else []
 
 
