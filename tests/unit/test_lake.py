@@ -42,8 +42,8 @@ def test_a_time_is_a_timestamp_in_both_dialects():
     [
         ("bytes", "BYTES"),
         (["null", "long"], "BIGINT"),
-        ({"type": "map", "values": "string"}, "MAP<STRING, STRING>"),
-        ({"type": "array", "items": "int"}, "ARRAY<INT>"),
+        ({"type": "map", "values": "string"}, "MAP<STRING NOT NULL, STRING NOT NULL>"),
+        ({"type": "array", "items": "int"}, "ARRAY<INT NOT NULL>"),
         ({"type": "long", "logicalType": "timestamp-millis"}, "TIMESTAMP(3)"),
     ],
 )
