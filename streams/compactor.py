@@ -120,6 +120,7 @@ class Compactor:
             except KafkaException as error:
                 FAULTS.labels("kafka").inc()
                 log.warning("%s: %s", table.name, error)
+                self._watch.begin_anew()
                 waiting = True
             except ObjectsError as error:
                 FAULTS.labels("s3").inc()

@@ -36,9 +36,20 @@ class Watch:
     """Looks at topics through one consumer of its own, which commits nothing."""
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "client.id": client_id})
-        settings = kafka.consumer(bootstrap, f"{client_id}-look", client_id)
+        self._bootstrap, self._client_id = bootstrap, client_id
+        self._connect()
+
+    def _connect(self) -> None:
+        self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "client.id": self._client_id})
+        settings = kafka.consumer(self._bootstrap, f"{self._client_id}-look", self._client_id)
         self._consumer = Consumer({**settings, "enable.partition.eof": True, "fetch.message.max.bytes": 65_536})
+
+    def begin_anew(self) -> None:
+        """With new clients, after a KafkaException: after a broker's restart the old ones asked with the leader epochs
+        of before, and were refused for ever (FENCED_LEADER_EPOCH).
+        """
+        self._consumer.close()
+        self._connect()
 
     def close(self) -> None:
         """Leave."""

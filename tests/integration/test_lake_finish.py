@@ -38,8 +38,10 @@ def own_times(kafka: str) -> None:
     """Producers say when a record was appended: an hour need not pass to be over."""
     entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
     resources = [ConfigResource(ResourceType.TOPIC, t, incremental_configs=[entry]) for t in ("usage", "responses")]
-    for future in AdminClient({"bootstrap.servers": kafka}).incremental_alter_configs(resources).values():
-        future.result()
+    # Held in a name: the futures of a client that was collected never end.
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.incremental_alter_configs(resources, request_timeout=30).values():
+        future.result(60)
 
 
 class Compactor:
