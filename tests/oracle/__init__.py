@@ -112,7 +112,9 @@ def audit(e: Evidence, *, finished: bool = True) -> list[str]:
 
 def _walk_by_time(walk: Walk, e: Evidence) -> None:
     # Within a millisecond the order of decisions is not known from outside: what was settled is taken to come first,
-    # and a refusal is judged only where a single record was decided.
+    # and a refusal is judged only where a single record was decided. Work comes before the row of its own request,
+    # though: one that was sent and ended within the millisecond was counted like any other. Rows are in the order in
+    # which requests ended, so whatever is held in this order was held together in the true one.
     walk.controls = False
     moments: defaultdict[tuple[int, str], list[tuple[int, str, Record]]] = defaultdict(list)
     for kind, record, at in e.journal:
@@ -128,12 +130,28 @@ def _walk_by_time(walk: Walk, e: Evidence) -> None:
         kinds = Counter(rank for rank, _, _ in events)
         walk.sharp = kinds[0] <= 1 and not kinds[3] * kinds[2] and at % 1000 != 0
         walk.strict = kinds[0] == 1 or all(kind != "Policy" for _, kind, _ in events)
-        for rank, kind, record in sorted(events, key=lambda event: event[0]):
+        for rank, kind, record in _in_order(events):
             if rank == 0:
                 walk.take(kind, record, at)
             else:
                 walk.wrote(kind, record)
         walk.rest(tenant, at)
+
+
+def _in_order(events: list[tuple[int, str, Record]]) -> list[tuple[int, str, Record]]:
+    """By rank, but each row after the work of its request."""
+    place = {identity(r): n for n, (_, kind, r) in enumerate(events) if kind == "Usage"}
+    later = len(events)
+
+    def order(event: tuple[int, str, Record]) -> tuple[int, int, int]:
+        rank, kind, record = event
+        if kind == "Usage":
+            return 2, place[identity(record)], 1
+        if kind == "Work":
+            return 2, place.get(identity(record), later), 0
+        return rank, 0, 0
+
+    return sorted(events, key=order)
 
 
 def _first_of_each(works: Iterable[Record]) -> list[Record]:

@@ -220,17 +220,21 @@ class Walk:
         if not q.queues and q.alike:
             book.following[q.alike].add(i)
         if not q.queues or q.shareable:
-            # It follows another and holds one of each limit on requests; a line may wait for quota instead.
-            for limit, _, sure in book.needs(p) if book.terms is not None else ():
-                amount = {"requests": ONE, "cost_micros": q.shared_cost}.get(limit.on, Span(0, 0))
-                if amount.high:
-                    self._hold(book, p, limit, amount, at_ms, not q.queues and sure)
+            # It follows another; a line may wait for quota instead.
+            self._follows(book, p, at_ms, known=not q.queues)
         elif self.sharp and not book.waiting and at_ms > book.left_ms + RELEASE_MS and not book.too_much(p, at_ms):
             self.found.append(f"line {i} of {book.name} was deferred, though it fitted")
         if q.queues:
             book.waiting += 1
             if not q.shareable:
                 book.queues.setdefault(q.batch, {})[i] = None
+
+    def _follows(self, book: Book, p: Pending, at_ms: int, *, known: bool) -> None:
+        """A follower holds one of each limit on requests, and its part of the price."""
+        for limit, _, sure in book.needs(p) if book.terms is not None else ():
+            amount = {"requests": ONE, "cost_micros": p.question.shared_cost}.get(limit.on, Span(0, 0))
+            if amount.high:
+                self._hold(book, p, limit, amount, at_ms, known and sure)
 
     def _hold(
         self, book: Book, p: Pending, limit: Limit, amount: Span, at_ms: int, sure: bool, *, fresh: bool = True
@@ -318,6 +322,9 @@ class Walk:
             book.unhold_cost(p)
         if refused and self.sharp and self.strict:
             self._refused(book, i, p, row, at_ms)
+        if row["cache"] == "follower" and i in book.fresh:
+            # It came and was answered within a moment: nobody saw it wait.
+            self._follows(book, p, at_ms, known=True)
         if row["cache"] == "hit":
             for limit, _, sure in book.needs(p):
                 cost = Span(row["cost_micros"], row["cost_micros"])

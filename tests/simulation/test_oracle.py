@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from schemas import config
+from streams.memory import MemoryEngine
 from tests import oracle
 from tests.oracle import Evidence
 from tests.oracle.books import Books
 from tests.oracle.budgets import budgets
 from tests.oracle.question import alike
 from tests.simulation.world import CODEC, World
-from tests.unit.world import T0, completion, engine, request
+from tests.unit.world import T0, completion, configuration, engine, line, request
 
 
 def collected(seed: int, steps: int = 1_500) -> Evidence:
@@ -123,6 +125,45 @@ def told(*answers: tuple[str, dict[str, Any]], asked: str = "responses.acme") ->
         books.wrote(topic, "Response", {**e.read("responses")[0], **more})
     books.finish(True)
     return books.found
+
+
+def decided(limit: dict[str, Any], *journal: tuple[str, dict[str, Any], int]) -> Evidence:
+    """What admission writes of a journal under one limit, as it is collected afterwards."""
+    e = MemoryEngine(CODEC)
+    document = config.encode(config.policy_of(config.document(configuration([limit])), "acme"))
+    whole = [("Policy", {"tenant": "acme", "version": "", "document": document}, T0), *journal]
+    for kind, record, at in whole:
+        e.step(kind, record, at)
+    names = ("usage", "responses", "waste", "audit", "batch_results")
+    return Evidence(whole, *(e.read(name) for name in names), replies=e.read("replies.gw"), work=e.read_work())
+
+
+def test_what_is_sent_and_ends_within_a_millisecond_is_counted():
+    r, late = request("a", request_id="r"), request("b", request_id="late")
+    journal = [("Request", r, T0 + 1), ("Completion", completion(r), T0 + 1), ("Request", late, T0 + 2)]
+    sound = decided({"on": "requests", "per": "minute", "max": 1}, *journal)
+    assert [u["status"] for u in sound.usage] == ["completed", "refused"]
+    assert oracle.audit(sound) == []
+    # Had another fitted beside it, the same refusal would be wrong.
+    wider = {**sound.journal[0][1], "document": sound.journal[0][1]["document"].replace('"max":1', '"max":2')}
+    sound.journal[0] = "Policy", wider, T0
+    assert oracle.audit(sound) == [f"late of acme was refused at {T0 + 2}, though it fitted every limit"]
+
+
+def test_who_follows_and_is_answered_within_a_millisecond_is_counted():
+    r, f, late = (request(text, request_id=i, cache="on") for text, i in (("a", "r"), ("a", "f"), ("b", "late")))
+    journal = [("Request", r, T0 + 1), ("Request", f, T0 + 1), ("Completion", completion(r), T0 + 1)]
+    sound = decided({"on": "requests", "per": "minute", "max": 2}, *journal, ("Request", late, T0 + 2))
+    assert [u["cache"] for u in sound.usage] == ["miss", "follower", "none"]
+    assert oracle.audit(sound) == []
+
+
+def test_a_slot_that_is_passed_on_within_a_millisecond_is_held_once():
+    a, b, c = (line(n, f"text {n}", request_id=f"l{n}") for n in range(3))
+    journal = [("Request", x, T0 + 1) for x in (a, b, c)] + [("Completion", completion(x), T0 + 2) for x in (a, b)]
+    sound = decided({"on": "concurrency", "max": 1}, *journal, ("Completion", completion(c), T0 + 3))
+    assert [w["admitted_at"] - T0 for w in sound.work] == [1, 2, 2]
+    assert oracle.audit(sound) == []
 
 
 def test_an_answer_to_a_producer_is_a_reply_on_its_tenants_topic():
