@@ -17,8 +17,8 @@ from tests.e2e.tail import Tail
 from tests.oracle import Evidence
 
 TENANT, MODEL = "crowd", "wide"
-# Three seconds each on the pool `wide`. Every word is another one, so one left out or said twice is seen.
-WORDS = 15
+# Six seconds each on the pool `wide`. Every word is another one, so one left out or said twice is seen.
+WORDS = 30
 STREAMS, CALLS, LINES = 150, 250, 600
 WAVE = STREAMS + CALLS + LINES
 
