@@ -19,7 +19,7 @@ def restart(stack: Stack, carried: Carried, taskmanagers: int) -> None:
 
 def test_held_requests_and_quota_are_carried_from_one_taskmanager_to_two_and_back(stack: Stack):
     # Lines wait at both stops, in whichever minutes these come.
-    carried = Carried(stack, CARRIERS, minutes=3)
+    carried = Carried(stack, CARRIERS, minutes=5)
     share = CARRIED // 3
     assert carried.storm(share) == [share] * len(CARRIERS)
     carried.submit()
