@@ -1,11 +1,12 @@
 """Workers die, hang beyond their session and are told to go, each in the middle of a thousand generations."""
 
+import asyncio
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +14,7 @@ from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
 
 from tests import oracle
-from tests.e2e.crowd import CALLS, STREAMS, WAVE, WORDS, Crowd, at_work, generating
+from tests.e2e.crowd import WAVE, WORDS, Crowd, at_work, generating
 from tests.e2e.faults import SESSION_S
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.tail import Tail
@@ -35,9 +36,16 @@ def both_at_work(stack: Stack) -> bool:
 @pytest.fixture
 def crowd(stack: Stack) -> Iterator[Crowd]:
     tail = Tail(stack)
-    with ThreadPoolExecutor(3 * (STREAMS + CALLS)) as threads:
-        yield Crowd(stack, tail, threads)
-    tail.close()
+    loop = asyncio.new_event_loop()
+    callers = threading.Thread(target=loop.run_forever, name="callers")
+    callers.start()
+    try:
+        yield Crowd(stack, tail, loop)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        callers.join()
+        loop.close()
+        tail.close()
 
 
 @contextmanager
