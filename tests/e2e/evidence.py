@@ -29,32 +29,33 @@ def read(stack: Stack, topic: str) -> Iterator[list[tuple[bytes, bytes, int, int
         consumer.close()
 
 
-def messages(stack: Stack, topic: str) -> list[Message]:
-    """Every message of a topic as it lies there, also those that a transaction took back."""
+def messages(stack: Stack, *names: str) -> Iterator[Message]:
+    """Every message of these topics as it lies there, also those that a transaction took back."""
     settings = {**kafka.consumer(stack.kafka, f"evidence-{uuid.uuid4().hex}", "evidence"), **ONCE}
     consumer = Consumer({**settings, "isolation.level": "read_uncommitted"})
     try:
-        found = []
-        for partition in consumer.list_topics(topic, timeout=20).topics[topic].partitions:
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            found += _messages(consumer)
-        return found
+        known = consumer.list_topics(timeout=20).topics
+        places = [TopicPartition(name, partition, 0) for name in names for partition in known[name].partitions]
+        consumer.assign(places)
+        yield from _messages(consumer, len(places))
     finally:
         consumer.close()
 
 
 def _partition(consumer: Consumer) -> Iterator[tuple[bytes, bytes, int, int]]:
-    for message in _messages(consumer):
+    for message in _messages(consumer, 1):
         yield message.key() or b"", message.value() or b"", message.timestamp()[1], message.offset()
 
 
-def _messages(consumer: Consumer) -> Iterator[Message]:
-    while True:
+def _messages(consumer: Consumer, partitions: int) -> Iterator[Message]:
+    """What lies in the assigned partitions, of which there are this many, until the end of each was seen."""
+    ended = set[tuple[str, int]]()
+    while len(ended) < partitions:
         for message in consumer.consume(500, timeout=0.1):
             if message.error() is None:
                 yield message
             elif message.error().code() == KafkaError._PARTITION_EOF:
-                return
+                ended.add((message.topic(), message.partition()))
             else:
                 raise AssertionError(message.error())
 

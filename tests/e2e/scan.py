@@ -17,10 +17,9 @@ def places(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
     The lake and the topics are read through their readers, as their files are compressed.
     """
-    for topic in topics(stack):
-        for message in messages(stack, topic):
-            parts = [message.key(), message.value(), *(v for _, v in message.headers() or ())]
-            yield f"topic {topic}", b"\0".join(part or b"" for part in parts)
+    for message in messages(stack, *topics(stack)):
+        parts = [message.key(), message.value(), *(v for _, v in message.headers() or ())]
+        yield f"topic {message.topic()}", b"\0".join(part or b"" for part in parts)
     for table in TABLES:
         for row in stack.sql(f"select * from {table.name}"):
             yield f"lake {table.name}", "\0".join(row.values()).encode()

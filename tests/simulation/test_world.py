@@ -1,5 +1,5 @@
-"""200 seeds of 10,000 steps with faults: nothing lost, doubled, overspent or refused wrongly. A failure says how to
-repeat it: `python -m tests.simulation SEED`."""
+"""MILLRACE_SEEDS seeds of 10,000 steps with faults: nothing lost, doubled, overspent or refused wrongly. A failure says
+how to repeat it: `python -m tests.simulation SEED`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from tests.simulation.world import World
 
-SEEDS = 200
+# Two hundred take eleven minutes of two cores.
+SEEDS = int(os.environ.get("MILLRACE_SEEDS", "80"))
 STEPS = 10_000
 # What all runs together must have met, else they have tried too little.
 MET = {
@@ -45,4 +46,4 @@ def test_nothing_is_lost_doubled_overspent_or_refused_wrongly(capsys: pytest.Cap
                     print(f"\n{done} of {SEEDS} seeds, {STEPS} steps each, {took:.0f} s {fault}", flush=True)
     assert not faults, "\n".join(faults)
     assert met.keys() >= MET, f"never met: {MET - met.keys()}"
-    assert min(met[kind] for kind in MET) > 50, met
+    assert min(met[kind] for kind in MET) > SEEDS // 4, met
