@@ -27,6 +27,10 @@ SHORTEST_MS: Final = 50
 class Rounds:
     """One round at a time: 1. the parts of all batches with news, 2. their documents, 3. the offsets up to which
     results had been read when the round began. So an offset is committed only when every result before it is stored.
+
+    A batch that cannot wait is stored beside a round that is under way, without offsets: a small one must not wait at
+    each of its steps until much of another is stored. The next round begins when nothing is being stored, as it must
+    have all that was read.
     """
 
     def __init__(self, storage: Storage, executor: Executor, consumer: Consumer, stop: threading.Event) -> None:
@@ -35,42 +39,64 @@ class Rounds:
         self._consumer = consumer
         self._stop = stop
         self._saves: dict[str, tuple[BatchRun, Future[Saved | None]]] = {}
+        # Batches for which the running round still waits.
+        self._awaited: set[str] = set()
+        self._complete = True
         self._offsets: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._running = False
         self._began_ms = 0
 
     def begin(self, runs: Iterable[BatchRun], offsets: Mapping[int, int], now_ms: int) -> None:
-        """Begin a round if it is time and none is running. `offsets` are the next ones to read, by partition."""
-        if self._running:
+        """Begin to store what it is time for. `offsets` are the next ones to read, by partition."""
+        dirty = [r for r in runs if r.dirty and r.id not in self._saves]
+        if self._running or self._saves:
+            overdue = not self._running and now_ms - self._began_ms >= ROUND_MS
+            for run in () if overdue else (r for r in dirty if r.due):
+                self._save(run, now_ms)
             return
-        dirty = [r for r in runs if r.dirty]
         wait_ms = SHORTEST_MS if any(r.due for r in dirty) else ROUND_MS
         if now_ms - self._began_ms < wait_ms or (not dirty and offsets == self._committed):
             return
         self._began_ms = now_ms
-        self._running = True
+        self._running = self._complete = True
         self._offsets = dict(offsets)
         for run in dirty:
-            task = partial(batch_jobs.save, self._storage, run.checkpoint(now_ms), run.etag)  # 1 and 2
-            what = f"storing {run.id}"
-            self._saves[run.id] = (run, self._executor.submit(batch_jobs.persist, what, task, self._stop))
+            self._save(run, now_ms)
+            self._awaited.add(run.id)
+
+    def _save(self, run: BatchRun, now_ms: int) -> None:
+        task = partial(batch_jobs.save, self._storage, run.checkpoint(now_ms), run.etag)  # 1 and 2
+        what = f"storing {run.id}"
+        self._saves[run.id] = (run, self._executor.submit(batch_jobs.persist, what, task, self._stop))
 
     def finish(self) -> list[BatchRun]:
-        """If the running round is over: commit its offsets; the batches that were lost to another batcher."""
-        if not self._running or not all(future.done() for _, future in self._saves.values()):
-            return []
-        self._running = False
-        lost = [run for run, future in self._saves.values() if not _apply(run, future)]
-        self._saves.clear()
-        if not lost:
-            self._commit()  # 3
+        """Tell batches that they are stored; if the running round is over, commit its offsets. Returns the batches that
+        were lost to another batcher.
+        """
+        lost = []
+        for batch_id, (run, future) in list(self._saves.items()):
+            if not future.done():
+                continue
+            del self._saves[batch_id]
+            if not _apply(run, future):
+                lost.append(run)
+                self._complete &= batch_id not in self._awaited
+            self._awaited.discard(batch_id)
+        if self._running and not self._awaited:
+            self._running = False
+            if self._complete:
+                self._commit()  # 3
         return lost
 
     @property
     def running(self) -> bool:
-        """Whether a round is under way."""
-        return self._running
+        """Whether anything is being stored."""
+        return self._running or bool(self._saves)
+
+    def saving(self, run: BatchRun) -> bool:
+        """Whether a batch is being stored."""
+        return run.id in self._saves
 
     def forget(self, partitions: Iterable[int]) -> None:
         """These partitions are another batcher's now: their offsets are not ours to commit."""

@@ -47,7 +47,7 @@ class Work:
         self._stop = stop
 
     def advance(self, run: BatchRun, saving: bool, now_ms: int) -> bool:
-        """Do what is next for a batch; whether it has left. `saving` tells that documents are being stored."""
+        """Do what is next for a batch; whether it has left. `saving` tells that its document is being stored."""
         run.expire(now_ms)
         run.beat(now_ms)
         if run.work is not None:

@@ -128,7 +128,7 @@ class Batcher:
         self._claims.look(self._runs.__contains__, now_ms)
         self._adopt()
         for run in list(self._runs.values()):
-            if self._work.advance(run, self._rounds.running, now_ms):
+            if self._work.advance(run, self._rounds.saving(run), now_ms):
                 del self._runs[run.id]
         for lost in self._rounds.finish():
             if self._runs.get(lost.id) is lost:

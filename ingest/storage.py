@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An object as it is listed; `etag` is its version."""
+    """An object as it is listed; `etag` is its version, empty where the server does not know it yet."""
 
     key: str
     size: int
@@ -123,7 +123,8 @@ class Storage:
         while True:
             answer = _call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more)
             for entry in answer.get("Contents", ()):
-                yield Entry(entry["Key"], int(entry["Size"]), str(entry["ETag"]))
+                # S3Proxy lists an object that is just being written, and cannot tell its version yet.
+                yield Entry(entry["Key"], int(entry["Size"]), str(entry.get("ETag", "")))
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}

@@ -23,7 +23,9 @@ def receiver(stack: Stack, mortal: Upstream, telltale: Upstream, tmp_path) -> It
     made = Receiver(stack.hook_secret)
     document = configuration.document(mortal.url, telltale.url, [fault.name for fault in faults.ALL])
     hook = {"url": made.url("/hook"), "secret_env": HOOK_ENV, "name": "main", "private": True}
-    notified = {"notified": tenant("notified", webhooks=[hook])}
+    # One request a day of this model: of a batch all lines but one wait, until it expires.
+    limits = [{"on": "requests", "per": "day", "max": 1, "model": "control"}]
+    notified = {"notified": tenant("notified", webhooks=[hook], limits=limits)}
     stack.apply(configuration.write(tmp_path / "with", document | {"tenants": document["tenants"] | notified}))
     log = stack.home / "logs" / "live.log"
     eventually(lambda: ": 1 endpoints" in log.read_text(), 10, "the endpoint at live")
@@ -53,7 +55,7 @@ def test_every_end_is_told_under_one_id_although_the_receiver_fails_and_live_and
     batches = {
         "completed": submit(client, [f"line {i}" for i in range(5)]),
         "failed": client.batches.create(input_file_id=bad.id, endpoint="/v1/chat/completions", completion_window="24h"),
-        "expired": submit(client, slow, model="slow", window="4s"),
+        "expired": submit(client, [f"line {i} waits" for i in range(5)], model="control", window="4s"),
         "cancelled": submit(client, slow, model="slow"),
     }
     eventually(

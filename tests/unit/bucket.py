@@ -49,7 +49,9 @@ class Bucket:
     def do_head_object(self, Key: str, **_: Any) -> dict[str, Any]:
         return {"ContentLength": len(_found(self.objects, Key)), "ETag": _etag(self.objects[Key])}
 
-    def do_put_object(self, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+    def do_put_object(self, Key: str, Body: bytes, IfMatch: str = "", **_: Any) -> dict[str, Any]:
+        if IfMatch and IfMatch != _etag(_found(self.objects, Key)):
+            raise _error(412, "PreconditionFailed")
         self.objects[Key] = Body
         return {"ETag": _etag(Body)}
 
