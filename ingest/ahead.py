@@ -15,9 +15,9 @@ from ingest.window import Rate
 # for the fetch of that, and for our own loop, and as much again on a busy machine. Lines ahead / rate is the time until
 # one is seen (Little's law), so this bound grows while that time is shorter, and holds it there.
 AHEAD_MS: Final = 100
-# A machine so slow that lines are not seen within AHEAD_MS would send ever less without this; it is 53 ms of the 2,400
-# requests/s that admission does in one slot.
-MIN_AHEAD: Final = 128
+# A machine so slow that lines are not seen within AHEAD_MS would send ever less without this. It is 27 ms of the 2,400
+# requests/s that admission is to do in one slot, and 140 ms where it does 450.
+MIN_AHEAD: Final = 64
 # What was not seen for so long waits for quota inside admission, or admission is down: it is not in the way.
 PARKED_MS: Final = 1_000
 

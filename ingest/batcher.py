@@ -45,8 +45,8 @@ GROUP: Final = "batcher"
 RETRY_S: Final = 1.0
 MAX_READ: Final = 500
 # Results come in few large answers while there are many; the last one of a batch waits for GATHER_MS at most.
-GATHER_BYTES: Final = 64 * 1024
-GATHER_MS: Final = 200
+GATHER_BYTES: Final = 32 * 1024
+GATHER_MS: Final = 50
 # As often as lines are sent.
 BUSY_S: Final = window.SLICE_MS / 1000
 IDLE_S: Final = 0.1

@@ -10,10 +10,12 @@ from typing import Final
 # One line in each slot that is at work and one behind it keep it busy while results travel back.
 SLOT_LINES: Final = 2
 # What is on its way to the pool and back beside that: the lines of WAY_S, or this many where those are fewer and these
-# do not take longer than OPEN_S. A pool that takes no time has its queue in the log, in the way of everyone
-# whose records are in it; one that is slow has it in its workers, where tenants take turns.
-WAY_S: Final = 0.15
-WAY_LINES: Final = 192
+# do not take longer than OPEN_S. WAY_S must be longer than the way takes when nothing waits on it, a quarter of a
+# second on a slow machine: with less, too few open lines make a low rate, and a low rate keeps them few. A pool that
+# takes no time has its queue in the log, in the way of everyone whose records are in it; one that is slow has it in its
+# workers, where tenants take turns.
+WAY_S: Final = 0.3
+WAY_LINES: Final = 256
 # Enough to find out how fast a pool is.
 MIN_OPEN: Final = 16
 # Bounds memory here and the longest possible queue in the log, whatever was measured.

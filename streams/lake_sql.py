@@ -88,10 +88,14 @@ def text(value: Any) -> str:
 
 def write(result: duckdb.DuckDBPyConnection, out: TextIO) -> None:
     """Print a result as CSV with a header, in pieces of ROWS."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column[0] for column in result.description or ()])
+    plain = csv.writer(out, lineterminator="\n")
+    # A carriage return ends a line for many readers, but Python quotes only what the writer itself ends lines with.
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow([column[0] for column in result.description or ()])
     while rows := result.fetchmany(ROWS):
-        writer.writerows([text(v) for v in row] for row in rows)
+        for row in rows:
+            cells = [text(v) for v in row]
+            (quoting if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:

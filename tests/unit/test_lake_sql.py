@@ -62,6 +62,13 @@ def test_quotes_and_a_long_query_pass_unchanged(environment, capsys):
     assert rows == [["t"], [f'it\'s $HOME "{long}"']]
 
 
+def test_a_carriage_return_in_a_cell_ends_no_line(environment, capsys):
+    assert lake_sql.main({**environment, "Q": "SELECT 'a' || chr(13) || 'b' AS t, 1 AS n"}) == 0
+    # As a pipe that is read as text has it.
+    text = io.TextIOWrapper(io.BytesIO(capsys.readouterr().out.encode()), newline=None).read()
+    assert list(csv.reader(io.StringIO(text))) == [["t", "n"], ["a\nb", "1"]]
+
+
 def test_a_mistake_is_one_line_and_status_1(environment, capsys):
     status, rows, error = _run(environment, capsys, "SELECT nothing FROM nowhere")
     assert (status, rows) == (1, [])
