@@ -44,7 +44,19 @@ def bare(avro: Any) -> str:
 
 def columns(schema: str) -> list[tuple[str, str, str]]:
     """(name, type, comment) of each column of a record, as Glue has them."""
-    return [(f["name"], GLUE[bare(f["type"])], f["doc"]) for f in catalogue.raw(schema)["fields"]]
+    return [(f["name"], _glue(f["type"]), f["doc"]) for f in catalogue.raw(schema)["fields"]]
+
+
+def _trino(glue: str) -> str:
+    if glue.startswith("map<"):
+        return f"map({', '.join(_trino(part) for part in glue[4:-1].split(','))})"
+    return TRINO.get(glue, glue)
+
+
+def _glue(avro: Any) -> str:
+    if isinstance(avro, dict) and avro["type"] == "map":
+        return f"map<string,{GLUE[avro['values']]}>"
+    return GLUE[bare(avro)]
 
 
 def template(bucket: str, table: str) -> str:
@@ -66,7 +78,7 @@ def _partition(name: str, kind: str) -> str:
 
 def create(table: Table, bucket: str) -> str:
     """CREATE TABLE in Trino's dialect."""
-    plain = [f'"{name}" {TRINO.get(kind, kind)}' for name, kind, _ in columns(table.schema)]
+    plain = [f'"{name}" {_trino(kind)}' for name, kind, _ in columns(table.schema)]
     listed = ",\n  ".join([*plain, _partition("dt", "date"), _partition("hour", "integer")])
     options = {
         "external_location": f"'s3://{bucket}/{table.name}'",

@@ -13,13 +13,13 @@ locals {
 
   schemas = { for table, declared in var.tables : table => jsondecode(file("${var.schemas}/${declared.schema}")) }
 
-  # A field's type is a name, an object (which a logical type says more of) or a union with null. Whatever else there
-  # is ends in a name that glue_types does not know, and the plan fails.
+  # A field's type is a name, an object (a map, or one which a logical type says more of) or a union with null. Whatever
+  # else there is ends in a name that glue_types does not know, and the plan fails.
   columns = {
     for table, schema in local.schemas : table => [
       for field in schema.fields : {
         name = field.name
-        type = local.glue_types[try(
+        type = can(field.type.values) ? "map<string,${local.glue_types[field.type.values]}>" : local.glue_types[try(
           field.type.logicalType,
           field.type.type,
           [for member in field.type : try(member.logicalType, member.type, member) if member != "null"][0],
