@@ -49,6 +49,8 @@ def test_killed_five_times(world: World, admission: BatchAdmission) -> None:
 
 
 def test_killed_while_its_files_are_written(world: World, admission: BatchAdmission) -> None:
+    # Twelve seconds of lines: the first piece is there long before their end, also where others use the machine.
+    admission.per_second = 200
     process = world.batcher()
     count = 2400
     batch_id = world.create(jsonl([line(n, f"{n} {'x' * 24_000}") for n in range(1, count + 1)]))
