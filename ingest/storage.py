@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An object as it is listed; `etag` is its version, empty where the server does not know it yet."""
+    """An object as it is listed; `etag` is its version."""
 
     key: str
     size: int
@@ -115,16 +115,22 @@ class Storage:
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys under `prefix` that sort after `after`, ascending. Raises StorageError."""
-        return (entry.key for entry in self.entries(prefix, after))
+        return (str(listed["Key"]) for listed in self._listed(prefix, after))
 
-    def entries(self, prefix: str, after: str = "") -> Iterator[Entry]:
-        """The same, with sizes and versions."""
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Objects under `prefix`, by key. Raises StorageError, also while one is being written: S3Proxy lists it then,
+        and cannot tell its version yet.
+        """
+        for listed in self._listed(prefix):
+            if "ETag" not in listed:
+                raise StorageError(f"{listed['Key']} is being written")
+            yield Entry(listed["Key"], int(listed["Size"]), str(listed["ETag"]))
+
+    def _listed(self, prefix: str, after: str = "") -> Iterator[Any]:
         more: dict[str, str] = {"StartAfter": after} if after else {}
         while True:
             answer = _call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more)
-            for entry in answer.get("Contents", ()):
-                # S3Proxy lists an object that is just being written, and cannot tell its version yet.
-                yield Entry(entry["Key"], int(entry["Size"]), str(entry.get("ETag", "")))
+            yield from answer.get("Contents", ())
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}

@@ -18,6 +18,8 @@ class Bucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        # Listed without a version, as S3Proxy does.
+        self.being_written: set[str] = set()
         self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
         self.calls: list[str] = []
         self.kill_at = -1
@@ -61,7 +63,8 @@ class Bucket:
 
     def do_list_objects_v2(self, Prefix: str, **_: Any) -> dict[str, Any]:
         found = sorted(k for k in self.objects if k.startswith(Prefix))
-        return {"Contents": [{"Key": k, "Size": len(self.objects[k]), "ETag": _etag(self.objects[k])} for k in found]}
+        versions = {k: {"ETag": _etag(self.objects[k])} for k in found if k not in self.being_written}
+        return {"Contents": [{"Key": k, "Size": len(self.objects[k]), **versions.get(k, {})} for k in found]}
 
     def do_create_multipart_upload(self, Key: str, **_: Any) -> dict[str, str]:
         self._number += 1

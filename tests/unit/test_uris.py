@@ -6,7 +6,7 @@ import pytest
 
 from ingest import input_source
 from ingest.input_source import Piece, Source
-from ingest.storage import Storage
+from ingest.storage import Storage, StorageError
 from schemas import uris
 from schemas.uris import Uri
 from tests.unit.bucket import Bucket
@@ -65,3 +65,15 @@ def test_a_folder_is_what_ends_in_jsonl_below_it_in_the_order_of_keys() -> None:
     bucket.objects = dict.fromkeys(["in/b.jsonl", "in/a/z.jsonl", "in/a.txt", "in/é.jsonl", "inner/a.jsonl"], b"1")
     found = input_source.find(Storage(bucket, "ours"), "acme", "s3://theirs/in")
     assert [piece.key for piece in found.pieces] == ["in/a/z.jsonl", "in/b.jsonl", "in/é.jsonl"]
+
+
+def test_an_object_that_is_being_written_has_a_key_and_is_no_piece_yet() -> None:
+    bucket = Bucket()
+    bucket.objects = dict.fromkeys(["in/a.jsonl", "in/b.jsonl"], b"1")
+    bucket.being_written = {"in/b.jsonl"}
+    storage = Storage(bucket, "ours")
+    assert list(storage.keys("in/")) == ["in/a.jsonl", "in/b.jsonl"]
+    with pytest.raises(StorageError, match=r"in/b\.jsonl is being written"):
+        input_source.find(storage, "acme", "s3://theirs/in")
+    bucket.being_written.clear()
+    assert len(input_source.find(storage, "acme", "s3://theirs/in").pieces) == 2
