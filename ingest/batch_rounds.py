@@ -41,7 +41,6 @@ class Rounds:
         self._saves: dict[str, tuple[BatchRun, Future[Saved | None]]] = {}
         # Batches for which the running round still waits.
         self._awaited: set[str] = set()
-        self._complete = True
         self._offsets: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._running = False
@@ -51,15 +50,16 @@ class Rounds:
         """Begin to store what it is time for. `offsets` are the next ones to read, by partition."""
         dirty = [r for r in runs if r.dirty and r.id not in self._saves]
         if self._running or self._saves:
-            overdue = not self._running and now_ms - self._began_ms >= ROUND_MS
-            for run in () if overdue else (r for r in dirty if r.due):
-                self._save(run, now_ms)
+            # Those that cannot wait must not put off a round for ever.
+            if self._running or now_ms - self._began_ms < ROUND_MS:
+                for run in (r for r in dirty if r.due):
+                    self._save(run, now_ms)
             return
         wait_ms = SHORTEST_MS if any(r.due for r in dirty) else ROUND_MS
         if now_ms - self._began_ms < wait_ms or (not dirty and offsets == self._committed):
             return
         self._began_ms = now_ms
-        self._running = self._complete = True
+        self._running = True
         self._offsets = dict(offsets)
         for run in dirty:
             self._save(run, now_ms)
@@ -81,12 +81,12 @@ class Rounds:
             del self._saves[batch_id]
             if not _apply(run, future):
                 lost.append(run)
-                self._complete &= batch_id not in self._awaited
+                if batch_id in self._awaited:
+                    self._offsets = {}  # not all of the round is stored
             self._awaited.discard(batch_id)
         if self._running and not self._awaited:
             self._running = False
-            if self._complete:
-                self._commit()  # 3
+            self._commit()  # 3
         return lost
 
     @property

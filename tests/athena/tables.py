@@ -19,8 +19,15 @@ GLUE: Final = {
     "boolean": "boolean",
     "double": "double",
     "timestamp-millis": "timestamp",
+    "map of bytes": "map<string,binary>",
 }
-TRINO: Final = {"string": "varchar", "binary": "varbinary", "int": "integer", "timestamp": "timestamp(3)"}
+TRINO: Final = {
+    "string": "varchar",
+    "binary": "varbinary",
+    "int": "integer",
+    "timestamp": "timestamp(3)",
+    "map<string,binary>": "map(varchar, varbinary)",
+}
 FIRST_DAY: Final = "2026-11-01"
 LAST_DAY: Final = "2026-11-04"
 # As Glue's parameters have it, but for the table's own folder.
@@ -39,24 +46,16 @@ def bare(avro: Any) -> str:
     """The name of an Avro type, out of a union with null."""
     if isinstance(avro, list):
         (avro,) = [t for t in avro if t != "null"]
-    return str(avro.get("logicalType", avro["type"])) if isinstance(avro, dict) else str(avro)
+    if not isinstance(avro, dict):
+        return str(avro)
+    if avro["type"] == "map":
+        return f"map of {avro['values']}"
+    return str(avro.get("logicalType", avro["type"]))
 
 
 def columns(schema: str) -> list[tuple[str, str, str]]:
     """(name, type, comment) of each column of a record, as Glue has them."""
-    return [(f["name"], _glue(f["type"]), f["doc"]) for f in catalogue.raw(schema)["fields"]]
-
-
-def _trino(glue: str) -> str:
-    if glue.startswith("map<"):
-        return f"map({', '.join(_trino(part) for part in glue[4:-1].split(','))})"
-    return TRINO.get(glue, glue)
-
-
-def _glue(avro: Any) -> str:
-    if isinstance(avro, dict) and avro["type"] == "map":
-        return f"map<string,{GLUE[avro['values']]}>"
-    return GLUE[bare(avro)]
+    return [(f["name"], GLUE[bare(f["type"])], f["doc"]) for f in catalogue.raw(schema)["fields"]]
 
 
 def template(bucket: str, table: str) -> str:
@@ -78,7 +77,7 @@ def _partition(name: str, kind: str) -> str:
 
 def create(table: Table, bucket: str) -> str:
     """CREATE TABLE in Trino's dialect."""
-    plain = [f'"{name}" {_trino(kind)}' for name, kind, _ in columns(table.schema)]
+    plain = [f'"{name}" {TRINO.get(kind, kind)}' for name, kind, _ in columns(table.schema)]
     listed = ",\n  ".join([*plain, _partition("dt", "date"), _partition("hour", "integer")])
     options = {
         "external_location": f"'s3://{bucket}/{table.name}'",

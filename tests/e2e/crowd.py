@@ -49,19 +49,21 @@ class Crowd:
     batches: list[tuple[list[str], Any]] = field(default_factory=list)
     shown: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._client = self.stack.async_client(TENANT, timeout=180, max_retries=0)
+
     def wave(self) -> None:
         """Ask for WAVE more, and wait until lines are admitted and a third of the streams show words.
 
         Not more: where a worker is away, half of the streams may wait for it.
         """
-        client = self.stack.async_client(TENANT, timeout=180, max_retries=0)
         texts = [words() for _ in range(LINES)]
         batch = submit(self.stack.client(TENANT), texts, model=MODEL)
         self.batches.append((texts, batch))
         eventually(lambda: self._sent(batch.id) >= LINES // 6, 60, "the first lines of the batch")
         streamed = {words() for _ in range(STREAMS)}
-        self.streams += [(text, self._ask(stream(client, text, self.shown))) for text in streamed]
-        self.calls += [(text, self._ask(call(client, text))) for text in (words() for _ in range(CALLS))]
+        self.streams += [(text, self._ask(stream(self._client, text, self.shown))) for text in streamed]
+        self.calls += [(text, self._ask(call(self._client, text))) for text in (words() for _ in range(CALLS))]
         eventually(lambda: len(self.shown & streamed) >= STREAMS // 3, 60, "the first words of the streams")
 
     def _ask(self, asking: Coroutine[Any, Any, Heard]) -> Future[Heard]:

@@ -9,6 +9,7 @@ locals {
     boolean          = "boolean"
     double           = "double"
     timestamp-millis = "timestamp"
+    "map of bytes"   = "map<string,binary>"
   }
 
   schemas = { for table, declared in var.tables : table => jsondecode(file("${var.schemas}/${declared.schema}")) }
@@ -19,7 +20,8 @@ locals {
     for table, schema in local.schemas : table => [
       for field in schema.fields : {
         name = field.name
-        type = can(field.type.values) ? "map<string,${local.glue_types[field.type.values]}>" : local.glue_types[try(
+        type = local.glue_types[try(
+          "map of ${field.type.values}",
           field.type.logicalType,
           field.type.type,
           [for member in field.type : try(member.logicalType, member.type, member) if member != "null"][0],

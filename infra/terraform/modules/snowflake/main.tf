@@ -113,6 +113,8 @@ locals {
     boolean   = "BOOLEAN"
     double    = "DOUBLE"
     timestamp = "TIMESTAMP_NTZ"
+
+    "map<string,binary>" = "VARIANT"
   }
 
   # What a person wrote or was told.
