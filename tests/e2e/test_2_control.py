@@ -272,14 +272,16 @@ def test_a_window_that_the_pools_cannot_meet_is_refused_with_one_they_can(stack:
 
     error = eventually(refused, 30, "the capacity to be measured and told")
     assert (error.code, error.param) == ("window_too_short", "completion_window")
+    assert int(error.response.headers["x-millrace-estimated-completion-at"]) > long.created_at
+    finished(client, long, 120)
+    assert submit(client, words(1), model=MODEL, window="1s"), "a single line fits"
+    # Asked again, as nothing runs that would change what was measured between this answer and the next.
+    error = eventually(refused, 30, "the window it would need now")
     window = re.search(r"completion_window of (\d+)s", error.message)
-    assert window and int(error.response.headers["x-millrace-estimated-completion-at"]) > long.created_at
-    short = submit(client, words(1), model=MODEL, window="1s") if finished(client, long, 120) else None
-    assert short is not None, "a single line fits"
+    assert window
     accepted = submit(client, words(3_000), model=MODEL, window=f"{int(window[1])}s")
-    # By what is measured now, which is not what was measured then: a third of doubt is allowed for.
     took_s = accepted.model_extra["millrace"]["estimated_completion_at"] - accepted.created_at
-    assert 0 < took_s <= 1.33 * int(window[1])
+    assert 0 < took_s <= int(window[1]) + 2, "not what was told a moment ago"
     assert finished(client, accepted, 120).status == "completed", "what was promised was not kept"
 
 

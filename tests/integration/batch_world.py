@@ -152,12 +152,17 @@ class World:
         assert (file.bytes, file.purpose) == (len(content), "batch_output")
         return [orjson.loads(line) for line in content.splitlines()]
 
-    def close(self) -> None:
-        """End everything."""
-        for process in self._processes:
+    @property
+    def started(self) -> int:
+        """How many processes were started up to now."""
+        return len(self._processes)
+
+    def close(self, since: int = 0) -> None:
+        """End all processes but the first `since` ones."""
+        for process in self._processes[since:]:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in self._processes:
+        for process in self._processes[since:]:
             process.wait(15)
 
 
@@ -184,6 +189,14 @@ def admission(world: World) -> Iterator[BatchAdmission]:
     double = BatchAdmission(world.addresses.kafka, world.codec)
     yield double
     double.close()
+
+
+@pytest.fixture
+def own_processes(world: World) -> Iterator[None]:
+    """Ends what a test started with it, so that one that fails leaves no batcher to the next."""
+    started = world.started
+    yield
+    world.close(started)
 
 
 def line(number: int, content: str | None = None, **changes: Any) -> dict[str, Any]:

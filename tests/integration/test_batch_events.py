@@ -6,6 +6,7 @@ import random
 import time
 from typing import Any
 
+import pytest
 from batch_admission import BatchAdmission
 from batch_world import World, jsonl, line
 from confluent_kafka import Consumer, TopicPartition
@@ -19,6 +20,7 @@ from schemas import kafka as kafka_settings
 from schemas import topics, webhooks
 
 pytest_plugins = ("batch_world",)
+pytestmark = pytest.mark.usefixtures("own_processes")
 
 
 def events(world: World) -> dict[str, list[dict[str, Any]]]:
@@ -56,6 +58,7 @@ def test_each_end_is_told(world: World, admission: BatchAdmission) -> None:
     }
     await_(lambda: world.get(ends["cancelled"]).status == "in_progress", "lines on their way")
     world.cancel(ends["cancelled"])
+    assert world.ended(ends["expired"]).status == "expired", "at 20 lines a second, 399 take longer than its window"
     admission.per_second = 1e9
     for status, batch_id in ends.items():
         batch = world.ended(batch_id)

@@ -11,6 +11,7 @@ from batch_world import World, jsonl, line
 from parts import await_
 
 pytest_plugins = ("batch_world",)
+pytestmark = pytest.mark.usefixtures("own_processes")
 
 
 @pytest.fixture(autouse=True)

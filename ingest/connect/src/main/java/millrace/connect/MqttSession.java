@@ -6,6 +6,7 @@ import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
 import org.eclipse.paho.client.mqttv3.IMqttDeliveryToken;
 import org.eclipse.paho.client.mqttv3.IMqttToken;
 import org.eclipse.paho.client.mqttv3.MqttAsyncClient;
@@ -22,6 +23,7 @@ import org.slf4j.LoggerFactory;
 final class MqttSession implements Runnable {
     private static final Logger LOG = LoggerFactory.getLogger(MqttSession.class);
     private static final int REFUSED = 0x80;
+    private static final long START_S = 5;
 
     private final Map<String, String> properties;
     private final List<String> filters;
@@ -29,6 +31,7 @@ final class MqttSession implements Runnable {
     private final Budget budget;
     private final BlockingQueue<MqttArrival> arrivals = new LinkedBlockingQueue<>();
     private final Thread thread;
+    private final CountDownLatch ready = new CountDownLatch(1);
     private boolean subscribed;
 
     /** `former` are filters that an earlier configuration had, which the broker may still hold for us. */
@@ -41,8 +44,17 @@ final class MqttSession implements Runnable {
         thread.setDaemon(true);
     }
 
+    /**
+     * Returns once the broker has the filters, so that what is sent to a task that is shown as running arrives. A
+     * broker that is away is waited for only so long: then the session goes on trying by itself.
+     */
     void start() {
         thread.start();
+        try {
+            ready.await(START_S, TimeUnit.SECONDS);
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     void stop() {
@@ -89,6 +101,7 @@ final class MqttSession implements Runnable {
             if (!subscribed || !connected.getSessionPresent()) {
                 subscribe(client);
             }
+            ready.countDown();
             LOG.info("{}: connected to {}", properties.get("name"), properties.get(Mqtt.URL));
             backoff.reset();
             lost.await();
