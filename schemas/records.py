@@ -226,6 +226,19 @@ class Enquiry(TypedDict):
     reply_to: str
 
 
+class Erasure(TypedDict):
+    """Answers that admission is to forget, as a person asked for it."""
+
+    tenant: str
+    erasure_id: str
+    part: int
+    parts: int
+    request_ids: list[str]
+    answers: int
+    replies: int
+    at: int
+
+
 class Event(TypedDict):
     """Something that tenants are told by webhook."""
 

@@ -23,6 +23,7 @@ BATCH_COMMANDS: Final = "batch_commands"
 DEAD_LETTERS: Final = "dead_letters"
 REPLAYS: Final = "replays"
 CREDITS: Final = "credits"
+ERASURES: Final = "erasures"
 SHADOWS: Final = "shadows"
 CIRCUITS: Final = "circuits"
 EVENTS: Final = "events"
@@ -55,7 +56,8 @@ class Topic:
 # One record holds at most one request or answer; 8 MiB is far above any prompt a model here accepts.
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 JOURNAL_RECORDS: Final = (
-    "Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Enquiry", "Circuit", "Tick",
+    "Request", "Started", "Completion", "Cancellation", "Policy", "Credit", "Erasure", "Enquiry", "Circuit",
+    "Tick",
 )  # fmt: skip
 
 FIXED: Final = (
@@ -72,6 +74,8 @@ FIXED: Final = (
     Topic(DEAD_LETTERS, 1, ("DeadLetter",), 30 * DAY_MS),
     Topic(REPLAYS, 1, ("Replay",), 30 * DAY_MS),
     Topic(CREDITS, 1, ("Credit",), -1),
+    # That something was erased and when, for ever; of whom, it does not say.
+    Topic(ERASURES, 1, ("Erasure",), -1),
     Topic(SHADOWS, 4, ("Shadow",), 7 * DAY_MS),
     # Rows of the lake from outside admission: written at least once, the same row under the same key.
     Topic(BATCHES, 1, ("Batch",), 30 * DAY_MS),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from schemas import topics
-from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Open, Request, Started
+from schemas.records import Cancellation, Circuit, Completion, Credit, Enquiry, Erasure, Open, Request, Started
 from streams import account, closing, emission, entry, guarding, ledger, quota, sequence
 from streams.closing import Emits
 from streams.dispatch import GUARD_STEP, given_up, send, send_on, sent_at
@@ -50,6 +50,8 @@ def decide(tenant: Tenant, kind: str, record: Any, now_ms: int, emits: Emits) ->
         on_cancellation(tenant, cast(Cancellation, record), now_ms, emits)
     elif kind == "Credit":
         on_credit(tenant, cast(Credit, record), now_ms, emits)
+    elif kind == "Erasure":
+        emits.append(closing.forget(tenant, cast(Erasure, record), now_ms))
     elif kind == "Enquiry":
         emits.append(account.told(tenant, cast(Enquiry, record)))
     elif kind == "Circuit":

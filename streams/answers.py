@@ -62,18 +62,34 @@ class Answers:
             if not self._sweep(limits, now_ms):
                 break
 
+    def clear(self) -> int:
+        """Forget all finished answers; how many there were. Who leads goes on."""
+        count = self.count
+        while self.count:
+            self._remove(*self._head())
+        return count
+
     def _sweep(self, limits: Cache, now_ms: int) -> bool:
         """Remove the oldest answer if it has to go; whether it had to."""
         if not self.count:
             return False
+        oldest = self._head()
+        if oldest[0] > now_ms and self.count <= limits.max_answers and self.size <= limits.max_bytes:
+            return False
+        self._remove(*oldest)
+        return True
+
+    def _head(self) -> tuple[int, int, str]:
+        """When the oldest answer expires, its size and its key."""
         if self._oldest is None:
             entry = self._table.get(_place(self._first))
             assert entry is not None, "the order of answers has no holes"
             at, bytes_, name = entry.decode().split(" ")
             self._oldest = int(at), int(bytes_), name
-        expires_at, size, key = self._oldest
-        if expires_at > now_ms and self.count <= limits.max_answers and self.size <= limits.max_bytes:
-            return False
+        return self._oldest
+
+    def _remove(self, expires_at: int, size: int, key: str) -> None:
+        """Remove the oldest answer, which is this one."""
         known = self.get(key)
         # The same key may have been kept again since, or lead again: then it is younger than this entry.
         if known is not None and not known["leader"] and known["expires_at"] == expires_at:
@@ -82,7 +98,6 @@ class Answers:
         self._first += 1
         self.size -= size
         self._oldest = None
-        return True
 
     def drop(self, key: str) -> None:
         """Forget what is known."""

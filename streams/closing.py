@@ -8,14 +8,14 @@ import orjson
 
 from schemas import topics
 from schemas.config import Cache, Rule
-from schemas.records import Cached, Completion, Open, Request
+from schemas.records import Cached, Completion, Erasure, Open, Request
 from streams import emission, ledger, quota, sequence
 from streams.dispatch import leave
 from streams.emission import Bill, Emit, audit, outcome, waste
 from streams.ledger import Hold, Need, Tokens
 from streams.moderation import Moderator
 from streams.state import Tenant
-from streams.verdict import Verdict, ended
+from streams.verdict import Verdict, ended, refusal
 
 Emits = list[Emit]
 
@@ -32,6 +32,24 @@ NONE: Final = Tokens(0, 0)
 PERSONAL: Final = Moderator(
     tuple(Rule(id=kind, detect=kind, action="mask") for kind in ("credit_card", "email", "iban"))
 )
+
+
+def kept_reply(v: Verdict) -> bytes:
+    """A reply as it is kept for who repeats the request."""
+    return orjson.dumps(
+        {
+            "attempt": v.attempt["attempt"] if v.attempt else "",
+            "status": v.status,
+            "http_status": v.http_status,
+            "cache": v.cache,
+            "body": v.body.decode(),
+            "headers": v.headers or {},
+        }
+    )
+
+
+# What is told to who repeats a request whose answer was erased.
+ERASED: Final = kept_reply(refusal(410, "The answer to this request was erased.", "erased"))
 
 
 def repeated(tenant: Tenant, r: Request, emits: Emits) -> bool:
@@ -73,7 +91,7 @@ def close(tenant: Tenant, o: Open, v: Verdict, now_ms: int, emits: Emits, bill: 
         tenant.debt += bill.debt_tokens
     store = tenant.policy.document.store if tenant.policy else "full"
     emits += outcome(tenant.name, o, v, bill, now_ms, emission.kept(v.body, store, PERSONAL))
-    reply = _kept_reply(v) if o["repeatable"] else b""
+    reply = kept_reply(v) if o["repeatable"] else b""
     attempt = v.attempt["attempt"] if v.attempt else ""
     tenant.close(o["request_id"], {"status": v.status, "at": now_ms, "attempt": attempt, "reply": reply})
     if o["order_key"]:
@@ -181,6 +199,14 @@ def shared_bill(o: Open, tokens: Tokens, cache: str) -> Bill:
     )
 
 
+def forget(tenant: Tenant, e: Erasure, now_ms: int) -> Emit:
+    """Forget answers: all of the cache, and kept replies by request. Told again, it forgets what there is by then."""
+    answers = tenant.answers.clear()
+    replies = sum(tenant.forget_reply(request_id, ERASED) for request_id in e["request_ids"])
+    told = {**e, "request_ids": [], "answers": answers, "replies": replies, "at": now_ms}
+    return Emit(topics.ERASURES, tenant.name, "Erasure", told)
+
+
 # leaders and followers
 
 
@@ -226,16 +252,3 @@ def orphans(tenant: Tenant, leader: Open) -> list[Open]:
     """Requests that still follow one that has ended, oldest first."""
     found = (tenant.open(follower) for follower in leader["followers"])
     return [o for o in found if o is not None and o["phase"] == "following" and o["leader"] == leader["request_id"]]
-
-
-def _kept_reply(v: Verdict) -> bytes:
-    return orjson.dumps(
-        {
-            "attempt": v.attempt["attempt"] if v.attempt else "",
-            "status": v.status,
-            "http_status": v.http_status,
-            "cache": v.cache,
-            "body": v.body.decode(),
-            "headers": v.headers or {},
-        }
-    )

@@ -121,6 +121,18 @@ def settle(objects: Objects, place: Place) -> Manifest:
     return current
 
 
+def swap(objects: Objects, place: Place, files: list[Path]) -> Manifest:
+    """Put new files in the place of what is there. Raises ObjectsError; doing it again is safe."""
+    known = load(objects, place)
+    names = objects.names(place.key)
+    # Whatever holds rows now: parts, an earlier attempt's files; not the staged ones, which no listing shows.
+    replaces = [name for name in names if manifest.is_part(name) or name.startswith("rows-")]
+    new = stage(objects, place, files, replaces)
+    objects.delete(place.key + manifest.SUCCESS)
+    objects.put(place.key + manifest.NAME, manifest.encode(new), etag=known[1] if known else None)
+    return settle(objects, place)
+
+
 def count(paths: Sequence[Path]) -> int:
     """Rows of Parquet files, by their footers."""
     if not paths:

@@ -20,7 +20,7 @@ from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge, start_http_server
 
 from schemas.addresses import Addresses
-from streams import compaction, lake, manifest, partition
+from streams import compaction, erasing, lake, manifest, partition
 from streams.compaction import Place
 from streams.completeness import LATER_CHECKPOINTS, Watch
 from streams.lake import Table
@@ -129,6 +129,8 @@ class Compactor:
             except (OSError, ValueError) as error:
                 FAULTS.labels("registry").inc()
                 log.warning("%s: %s", table.name, error)
+        if self._looks % SCHEMA_LOOKS == 0:
+            self._sweep(now_ms)
         self._all_days = False
         self._looks += 1
         return waiting
@@ -145,13 +147,20 @@ class Compactor:
                 due.append((found, place))
         for found, place in due:
             if self._is_complete(table, found.closes_ms, newest):
-                self._finish(place)
+                self._finish(place, found)
         left = [place for _, place in due if place.key not in self._finished]
         OPEN.labels(table.name).set(len(left))
         for kind in ("late", "strange"):
             rows = [n for key, (_, n) in self._odd.items() if key.startswith(f"{table.name}/{kind}/")]
             ODD.labels(table.name, kind).set(sum(rows))
         return bool(left)
+
+    def _sweep(self, now_ms: int) -> None:
+        try:
+            erasing.sweep(self._objects, now_ms)
+        except ObjectsError as error:
+            FAULTS.labels("s3").inc()
+            log.warning("erasures whose time is over: %s", error)
 
     def _partitions(self, table: Table, now_ms: int) -> Iterator[Partition]:
         first = (datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(days=DAYS)).date()
@@ -173,7 +182,7 @@ class Compactor:
             return False
         return newest >= seen + LATER_CHECKPOINTS
 
-    def _finish(self, place: Place) -> None:
+    def _finish(self, place: Place, found: Partition) -> None:
         names = self._objects.names(place.key)
         done = manifest.SUCCESS in names and not any(map(manifest.is_staged, names))
         if not done:
@@ -182,6 +191,9 @@ class Compactor:
                 FINISHED.labels(place.table.name).inc()
                 ROWS.labels(place.table.name).inc(made.rows)
                 log.info("%s: %d rows in %d files", place.key, made.rows, len(made.files))
+        # What was in no file yet when it was erased has come since.
+        if cleaned := erasing.clean(self._objects, place, erasing.during(self._objects, found)):
+            log.info("%s: %d rows erased", place.key, cleaned)
         self._finished.add(place.key)
 
     def _count_odd(self, place: Place, found: Partition) -> None:

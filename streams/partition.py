@@ -36,14 +36,24 @@ class Partition(NamedTuple):
         return f"dt={self.day}/hour={self.hour:02d}"
 
     @property
+    def opens_ms(self) -> int:
+        """What was appended before this never belongs to it."""
+        if self.hour in (LATE, STRANGE):
+            return self._day_ms
+        return self._day_ms + self.hour * HOUR_MS - MAX_AHEAD_MS
+
+    @property
     def closes_ms(self) -> int:
         """What is appended from this moment on never belongs to it."""
-        begin_ms = int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp() * 1000)
         if self.hour == LATE:
-            return begin_ms + DAY_MS + MAX_LATE_MS
+            return self._day_ms + DAY_MS + MAX_LATE_MS
         if self.hour == STRANGE:
-            return begin_ms + DAY_MS
-        return begin_ms + (self.hour + 1) * HOUR_MS + GRACE_MS
+            return self._day_ms + DAY_MS
+        return self._day_ms + (self.hour + 1) * HOUR_MS + GRACE_MS
+
+    @property
+    def _day_ms(self) -> int:
+        return int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp() * 1000)
 
 
 def of(event_ms: int, appended_ms: int) -> Partition:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from confluent_kafka import KafkaException
 from schemas import registry
 from schemas.addresses import Addresses
 from schemas.wire import Codec
-from streams import compaction, lake, manifest, partition
+from streams import compaction, erasing, lake, partition
 from streams.compaction import Place
 from streams.lake import Table
 from streams.manifest import Manifest
@@ -54,8 +54,7 @@ def replay(objects: Objects, topic: Topic, table: Table, of: Partition, now_ms: 
     """Rebuild; the manifest of what is there now. Raises ReplayError, KafkaException, ObjectsError."""
     if of.closes_ms > now_ms:
         raise ReplayError(f"{of.folder} is open: rows may still come")
-    start_ms = begin_ms(of)
-    if not topic.has_all_since(start_ms):
+    if not topic.has_all_since(of.opens_ms):
         raise ReplayError(f"the topic {table.name} no longer has all that was appended for {of.folder}")
     place = Place(table, f"{table.name}/{of.folder}/")
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
@@ -65,27 +64,11 @@ def replay(objects: Objects, topic: Topic, table: Table, of: Partition, now_ms: 
             raise ReplayError(f"{topic.unreadable} records of {table.name} cannot be read")
         if not inputs:
             raise ReplayError(f"the topic {table.name} has no row for {of.folder}")
-        return swap(objects, place, compaction.write(table, inputs, folder))
-
-
-def begin_ms(of: Partition) -> int:
-    """No row of a partition was appended before this."""
-    day_ms = int(datetime(of.day.year, of.day.month, of.day.day, tzinfo=UTC).timestamp() * 1000)
-    if of.hour in (partition.LATE, partition.STRANGE):
-        return day_ms
-    return day_ms + of.hour * partition.HOUR_MS - partition.MAX_AHEAD_MS
-
-
-def swap(objects: Objects, place: Place, files: list[Path]) -> Manifest:
-    """Put new files in the place of what is there. Raises ObjectsError; doing it again is safe."""
-    known = compaction.load(objects, place)
-    names = objects.names(place.key)
-    # Whatever holds rows now: parts, an earlier attempt's files; not the staged ones, which no listing shows.
-    replaces = [name for name in names if manifest.is_part(name) or name.startswith("rows-")]
-    new = compaction.stage(objects, place, files, replaces)
-    objects.delete(place.key + manifest.SUCCESS)
-    objects.put(place.key + manifest.NAME, manifest.encode(new), etag=known[1] if known else None)
-    return compaction.settle(objects, place)
+        made = compaction.swap(objects, place, compaction.write(table, inputs, folder))
+    # The topic still has what was erased since.
+    if erasing.clean(objects, place, erasing.load(objects)):
+        made = compaction.settle(objects, place)
+    return made
 
 
 def _collect(topic: Topic, table: Table, of: Partition, folder: Path) -> Iterator[Path]:
@@ -101,7 +84,7 @@ def _collect(topic: Topic, table: Table, of: Partition, folder: Path) -> Iterato
         rows.clear()
         return path
 
-    for row in topic.rows(begin_ms(of), of.closes_ms):
+    for row in topic.rows(of.opens_ms, of.closes_ms):
         if partition.of(row.record[table.time], row.appended_ms) == of:
             rows.append({c.name: _shown(c.duckdb, row.record[c.name]) for c in columns})
             if len(rows) == CHUNK:

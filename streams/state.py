@@ -97,6 +97,14 @@ class Tenant:
         self._recent.pop(request_id, None)
         self._stores.requests.put(request_id, DONE + CODEC.encode("Done", done))
 
+    def forget_reply(self, request_id: str, instead: bytes) -> bool:
+        """Keep another reply of a finished request, where one is kept; whether that is a change."""
+        _, done = self.find(request_id)
+        if done is None or done["reply"] in (b"", instead):
+            return False
+        self.close(request_id, {**done, "reply": instead})
+        return True
+
     def first_mention(self, what: str, now_ms: int) -> bool:
         """Whether `what` (an attempt's waste, a credit) was not booked yet; from now on it was."""
         key = f"\0{what}"

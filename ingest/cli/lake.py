@@ -1,4 +1,4 @@
-"""millrace reconcile, rebuild, report: the operator's questions to the lake. Each runs the lake's own program."""
+"""millrace reconcile, rebuild, erase, report: the lake's own programs, for its operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingest.cli import stack
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (reconcile, rebuild, report):
+    for command in (reconcile, rebuild, erase, report):
         app.command()(command)
 
 
@@ -34,6 +34,17 @@ def rebuild(
 ) -> None:
     """Write a finished partition of the lake anew from its topic: the same rows, with columns that are newer."""
     _run("streams.replay", table, day, str(hour))
+
+
+def erase(
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose user it is.")],
+    user: Annotated[str, typer.Option("--user", help="As requests name the person: safety_identifier, or user.")],
+) -> None:
+    """Erase a person from lake, cache and kept replies, and prove it. What was invoiced stays and names nobody.
+
+    Exit status 1 where something is left, 2 where it could not be done: erase again to go on.
+    """
+    _run("streams.erase", "--tenant", tenant, "--user", user)
 
 
 def report(

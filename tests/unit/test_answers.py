@@ -73,3 +73,48 @@ def test_a_large_answer_is_given_once():
         e.step("Request", r, T0 + n)
         e.step("Completion", completion(r, body=b'"' + b"z" * 300_000 + b'"'), T0 + n)
         assert rows(e)[r["request_id"]]["cache"] == cache
+
+
+def erasure(*ids):
+    record = {"tenant": "acme", "erasure_id": "e", "part": 1, "parts": 1, "request_ids": list(ids)}
+    return {**record, "answers": 0, "replies": 0, "at": T0}
+
+
+def test_an_erasure_empties_the_cache_and_forgets_kept_replies():
+    e = engine()
+    assert [asked(e, T0), asked(e, T0 + 1), asked(e, T0 + 2, "another")] == ["miss", "hit", "miss"]
+    kept, others = (request(text, body=SAME, repeatable=True) for text in ("kept", "others"))
+    for r in (kept, others):
+        e.step("Request", r, T0 + 3)
+        e.step("Completion", completion(r), T0 + 4)
+    leads = request("in flight", body=SAME)
+    e.step("Request", leads, T0 + 5)
+    assert e.tenant("acme").answers.count == 4
+    (told,) = e.step("Erasure", erasure(kept["request_id"], leads["request_id"], "never seen"), T0 + 6)
+    assert (told.topic, told.schema) == ("erasures", "Erasure")
+    assert [told.record[name] for name in ("answers", "replies", "request_ids", "at")] == [4, 1, [], T0 + 6]
+    assert (e.tenant("acme").answers.count, e.tenant("acme").answers.size) == (0, 0)
+    stored = e.stores["acme"].requests.values
+    assert b"choices" in stored[others["request_id"]] and b"choices" not in stored[kept["request_id"]]
+    again = [e.step("Request", {**r, "reply_to": "replies.b"}, T0 + 7) for r in (kept, others)]
+    assert [[(emit.topic, emit.record["http_status"]) for emit in emits] for emits in again] == [
+        [("replies.b", 410)],
+        [("replies.b", 200)],
+    ]
+    follower = request("in flight", body=SAME)
+    e.step("Request", follower, T0 + 8)
+    e.step("Completion", completion(leads), T0 + 9)
+    assert rows(e)[follower["request_id"]]["cache"] == "follower", "who leads goes on"
+    assert asked(e, T0 + 10) == "miss"
+    (told,) = e.step("Erasure", erasure(kept["request_id"]), T0 + 11)
+    assert [told.record[name] for name in ("answers", "replies")] == [2, 0]
+
+
+def test_an_erased_cache_has_nothing_left_in_its_table():
+    table = MemoryTable()
+    answers = Answers(table, StateCodec(), None)
+    for i in range(5):
+        answers.keep(f"k{i % 3}", answer(T0 + 1_000 + i), Cache(), T0)
+    answers.lead("k9", "r1")
+    assert answers.clear() == 5 and answers.clear() == 0
+    assert list(table.values) == ["k9"]

@@ -39,6 +39,7 @@ def test_nobody_used_anything():
         (["reconcile"], ["streams.reconcile"]),
         (["reconcile", "--day", "2026-11-02"], ["streams.reconcile", "--day", "2026-11-02"]),
         (["rebuild", "usage", "2026-11-02", "9"], ["streams.replay", "usage", "2026-11-02", "9"]),
+        (["erase", "--tenant", "acme", "--user", "u"], ["streams.erase", "--tenant", "acme", "--user", "u"]),
         (["report", "--tenant", "acme"], ["streams.report", "--days", "7", "--tenant", "acme"]),
     ],
 )
