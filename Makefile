@@ -14,7 +14,7 @@ override D := $(value D)
 export Q CONFIG S T D
 
 .DEFAULT_GOAL := help
-.PHONY: help install present up down status logs apply sql report demo bench million test check gpu test-gpu test-athena format lock records providers
+.PHONY: help install present up down status logs apply sql report demo bench million test check gpu test-gpu test-athena test-snowflake format lock records providers
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ test-athena: install  ## every view in Trino, Athena's engine, against DuckDB; f
 	@.venv/bin/python -m tests.athena.install
 	@.venv/bin/python -m pytest -m athena tests/athena
 
+test-snowflake: install  ## every view in Snowflake's dialect, by its double fakesnow, against DuckDB
+	@.venv/bin/python -m tests.snowflake.install
+	@.venv/bin/python -m pytest -m snowflake tests/snowflake
+
 format: install  ## put the code into shape
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
@@ -84,6 +88,8 @@ lock: install  ## resolve requirements.in into requirements.lock
 		--python-version 3.11 requirements.in -o requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 		--python-version 3.11 requirements-gpu.in -o requirements-gpu.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
+		--python-version 3.11 tests/snowflake/requirements.in -o tests/snowflake/requirements.lock
 
 records: install  ## write what follows from schemas and views: schemas/records.py, infra/terraform/declared.json
 	@.venv/bin/python -m schemas.generate

@@ -107,7 +107,7 @@ locals {
   # Service accounts, which are Kafka users of the same name too.
   processes = { for name, process in {
     admission  = { description = "Flink job: decides", folders = ["flink/admission/"] }
-    lake       = { description = "Flink job: writes the tables", folders = concat(["flink/lake/"], [for table in keys(local.declared.tables) : "${table}/"]) }
+    lake       = { description = "Flink job: writes the tables", folders = concat(["flink/lake/", "erasures/"], [for table in keys(local.declared.tables) : "${table}/"]) }
     gateway    = { description = "HTTP API: files and batches of tenants", folders = local.folders }
     batcher    = { description = "Validates, feeds and completes batches", folders = local.folders }
     relay      = { description = "Stamps what producers write", folders = [] }
