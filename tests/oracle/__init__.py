@@ -128,7 +128,9 @@ def _walk_by_time(walk: Walk, e: Evidence) -> None:
         moments[work["admitted_at"], work["tenant"]].append((3, "Work", work))
     for (at, tenant), events in sorted(moments.items(), key=lambda item: item[0]):
         kinds = Counter(rank for rank, _, _ in events)
-        walk.sharp = kinds[0] <= 1 and not kinds[3] * kinds[2] and at % 1000 != 0
+        # Work of one topic is in its order; of several, it is not known what went first.
+        lanes = {(work["pool"], work["lane"]) for rank, _, work in events if rank == 3}
+        walk.sharp = kinds[0] <= 1 and len(lanes) <= 1 and not kinds[3] * kinds[2] and at % 1000 != 0
         walk.strict = kinds[0] == 1 or all(kind != "Policy" for _, kind, _ in events)
         for rank, kind, record in _in_order(events):
             if rank == 0:
