@@ -71,7 +71,7 @@ class Meter:
         if span_ms < 1000 * MIN_S or sum(lines for _, lines, _ in self._seconds) < MIN_LINES:
             return None
         lines, tokens = (1000 * sum(s[i] for s in self._seconds) / span_ms for i in (1, 2))
-        return Measure(round(lines, 3), round(tokens, 3), now_ms, pools)
+        return Measure(lines, tokens, now_ms, pools)
 
 
 def together(reports: Iterable[Report], model: str, pools: str, now_ms: int) -> Measure | None:
@@ -80,11 +80,15 @@ def together(reports: Iterable[Report], model: str, pools: str, now_ms: int) -> 
     A batcher measures its own batches, so what several of them saw adds up; what one saw that is gone makes this too
     much rather than too little.
     """
-    found = [m for r in reports if (m := r.measures.get(model)) and m.pools == pools and now_ms - m.at_ms < KEPT_MS]
+    found = [m for r in reports if (m := r.measures.get(model)) and _is_of_use(m, pools, now_ms)]
     if not found:
         return None
     lines, tokens = sum(m.lines_per_second for m in found), sum(m.tokens_per_second for m in found)
     return Measure(lines, tokens, max(m.at_ms for m in found), pools)
+
+
+def _is_of_use(measure: Measure, pools: str, now_ms: int) -> bool:
+    return measure.pools == pools and measure.lines_per_second > 0 and now_ms - measure.at_ms < KEPT_MS
 
 
 class Promise(NamedTuple):

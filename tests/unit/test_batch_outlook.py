@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from ingest.batch_models import Models
 from ingest.batch_outlook import Facts, outlook, suspected
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
-from ingest.batch_watch import Pace
+from ingest.batch_watch import Pace, Watch, in_time
 from ingest.capacity import DOUBT, KEPT_MS, STARTING_MS, Measure, Meter, Queue, Report
 from schemas import config, config_check
 from schemas.limits import Limit
@@ -115,6 +116,51 @@ def test_capacity_is_measured_only_under_pressure() -> None:
     for _ in range(20):
         meter.add(1_000, 0, 0, pressed=True)
     assert meter.measure(31, "p") is None
+
+
+class Told(NamedTuple):
+    """As much of a batch as its pools' measure looks at, and what a watch that sees it every second measured."""
+
+    progress: tuple[int, int]
+    id: str = "b"
+    document: Any = SimpleNamespace(batch=SimpleNamespace(model="m"))
+    all_sent: bool = False
+    held: bool = False
+
+
+def measured(*spans_ms: int | None, lines: int = 50) -> Measure | None:
+    """After looks of `spans_ms`, with so many lines ended at each."""
+    watch = Watch(cast(Any, None), cast(Any, None), "batcher", cast(Any, NoParked()), lambda: None, cast(Any, None))
+    models, done = cast(Any, SimpleNamespace(real=str, fingerprint=lambda _: "p")), 0
+    for number, span_ms in enumerate(spans_ms):
+        watch._measure([cast(Any, Told((done := done + lines, 0)))], models, span_ms, NOW + number)
+    return watch._measures.get("m")
+
+
+class NoParked:
+    """No line waits in admission."""
+
+    def parked(self, batch_id: str) -> int:
+        return 0
+
+
+def test_a_batcher_that_was_held_up_measures_no_pool() -> None:
+    second = [1_000] * 11
+    good = measured(*second)
+    assert good is not None and 45 < good.lines_per_second <= 50
+    assert measured(None, *second) is not None
+    assert measured(*second[:9], None, *second[:9]) is None, "anew after it"
+    found = measured(*second, None, *second)
+    assert found is not None and found.lines_per_second == 50, "what ended meanwhile does not count"
+
+
+def test_the_first_look_of_a_process_is_since_no_other() -> None:
+    assert [in_time(span_ms) for span_ms in (1_000, 4_999, 5_000, NOW)] == [1_000, 4_999, None, None]
+
+
+def test_a_measure_of_nothing_is_none() -> None:
+    reports = [Report({"m": Measure(0.0, 0.0, NOW, "p")})]
+    assert capacity.together(reports, "m", "p", NOW) is None
 
 
 def test_what_batchers_measured_adds_up() -> None:
