@@ -32,6 +32,7 @@ from streams.rereading import reread
 from streams.topic_rows import Topic
 
 IDS_AT_ONCE: Final = 1_000
+PIECE: Final = 100
 # Rows that are younger may be in no file yet, even if the lake's job was away for a while.
 IN_TOPIC_MS: Final = 2 * partition.HOUR_MS
 TIMEOUT_S: Final = 30.0
@@ -133,7 +134,7 @@ def _folders(addresses: Addresses, table: Table, asked: Erasure) -> list[str]:
     source = f"read_parquet([{', '.join(map(lake.quote, files))}], union_by_name = true, filename = true)"
     if table.name == topics.DEAD_LETTERS:
         query = f'SELECT filename, value, epoch_ms("{table.time}") FROM {source} WHERE tenant = $1'
-        letters = db.execute(query, [asked.tenant]).fetchall()
+        letters = _in_pieces(db.execute(query, [asked.tenant]))
         found = {path for path, value, at_ms in letters if erasure.concerns([asked], asked.tenant, value, at_ms)}
     else:
         theirs, values = "request_id IN (SELECT request_id FROM ids)", [asked.tenant]
@@ -145,6 +146,12 @@ def _folders(addresses: Addresses, table: Table, asked: Erasure) -> list[str]:
         found = {path for (path,) in db.execute(query, values).fetchall()}
     places = {partition.parse(path) for path in found}
     return sorted(f"{table.name}/{place.folder}/" for place in places if place is not None)
+
+
+def _in_pieces(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    """Rows of a result whose values may be large."""
+    while rows := result.fetchmany(PIECE):
+        yield from rows
 
 
 def _forget(addresses: Addresses, codec: Codec, asked: Erasure) -> Forgotten:

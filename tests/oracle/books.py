@@ -9,6 +9,7 @@ from tests.oracle.question import Record, fingerprint, identity
 
 Identity = tuple[str, str]
 SHARED = ("hit", "follower")
+GONE = 410
 # What the name of a topic of one tenant's answers begins with.
 ANSWERS = "responses."
 
@@ -49,6 +50,10 @@ class Books:
         self.blocks: set[Identity] = set()
         self.audits: set[tuple[str, ...]] = set()
         self.masked: set[Identity] = set()
+        # Requests that were erased, those of them that had ended by then, and answers paid for since, by tenant.
+        self.erased: set[Identity] = set()
+        self.gone: set[Identity] = set()
+        self.paid_since: dict[str, set[tuple[str, Any]]] = {}
         # What each tenant used in each minute: requests, input and output tokens, cost.
         self.minutes: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
@@ -67,6 +72,13 @@ class Books:
         elif kind == "Cancellation":
             self.asked.setdefault(identity(r), 0)
             self.left.add(identity(r))
+        elif kind == "Erasure":
+            theirs = {(r["tenant"], request_id) for request_id in r["request_ids"]}
+            self.erased |= theirs
+            # Known only where records and what they lead to are shown in turn.
+            self.gone |= theirs & self.rows.keys()
+            if self.rows:
+                self.paid_since[r["tenant"]] = set()
         elif kind == "Completion":
             self.spent[r["attempt"]] = (identity(r), r["input_tokens"], r["output_tokens"])
 
@@ -93,8 +105,14 @@ class Books:
             self.results[r["batch_id"], r["line"]].add(hash((r["status"], r["http_status"], r["body"])))
             self.shown[identity(r)] = hash(r["body"])
         elif schema == "Reply":
-            self.told[identity(r)].add((r["status"], hash(r["body"])))
             self.reached.add((identity(r), topic))
+            if r["http_status"] == GONE:
+                if identity(r) not in self.erased:
+                    self.found.append(f"{identity(r)} was told that it is erased, and nobody erased it")
+                return
+            if identity(r) in self.gone:
+                self.found.append(f"{identity(r)} was told what was erased")
+            self.told[identity(r)].add((r["status"], hash(r["body"])))
             self.shown[identity(r)] = hash(r["body"])
 
     def _usage(self, u: Record) -> None:
@@ -104,6 +122,7 @@ class Books:
         sums = self.minutes[u["tenant"], u["completed_at"] // 60_000]
         for n, amount in enumerate((1, u["input_tokens"], u["output_tokens"], u["cost_micros"])):
             sums[n] += amount
+        self._shared_since(u)
         if u["cache"] in SHARED and (u["input_tokens"] or u["output_tokens"]):
             self.found.append(f"{identity(u)} is a {u['cache']} and pays for tokens")
         self._book(u)
@@ -116,6 +135,17 @@ class Books:
             self.found.append(f"attempt {r['attempt']} is booked {self.booked[r['attempt']]} times")
         if self.spent.get(r["attempt"]) != (identity(r), r["input_tokens"], r["output_tokens"]):
             self.found.append(f"{identity(r)} books tokens that attempt {r['attempt']} did not spend for it")
+
+    def _shared_since(self, u: Record) -> None:
+        """What was answered before an erasure is no hit after it."""
+        paid = self.paid_since.get(u["tenant"])
+        if paid is None:
+            return
+        question = u["model"], self._question(identity(u))
+        if u["cache"] == "miss" and u["attempt"]:
+            paid |= {question, (u["model"], "masked")}
+        elif u["cache"] == "hit" and question not in paid and (identity(u) not in self.masked or not paid):
+            self.found.append(f"{identity(u)} is a hit of an answer that was erased")
 
     def _audit(self, a: Record) -> None:
         row = (a["tenant"], a["request_id"], a["stage"], a["rule"], a["action"])

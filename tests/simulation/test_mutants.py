@@ -7,6 +7,7 @@ import pytest
 
 from streams import admission, closing, dispatch, emission, entry, guarding, ledger, quota, verdict
 from streams import body as bodies
+from streams.answers import Answers
 from streams.deferral import Deferral
 from streams.ledger import Account, Admit, Hold
 from streams.state import Tenant
@@ -216,6 +217,14 @@ def an_answer_is_shared_across_parameters(m):
     m.setattr(bodies, "cache_key", lambda body, *a: real({**body, "messages": []}, *a))
 
 
+def an_erased_answer_is_given_again(m):
+    m.setattr(Answers, "clear", lambda self: self.count)
+
+
+def an_erased_reply_is_repeated(m):
+    m.setattr(Tenant, "forget_reply", lambda self, request_id, instead: False)
+
+
 MUTANTS = [
     hold_is_kept, held_does_not_count, limit_is_off_by_one, settlement_crosses_windows, waste_is_booked_twice,
     waste_is_forgotten, repetition_is_not_seen, orphans_are_left, time_does_nothing, chance_decides, followers_pay,
@@ -223,7 +232,7 @@ MUTANTS = [
     the_ledger_is_not_stored, the_queue_loses_its_head, deadlines_are_ignored, a_late_answer_is_sent_again,
     negative_accounts, the_guard_is_not_asked, any_word_of_the_guard_will_do, a_credit_counts_as_often_as_it_is_told,
     a_balance_is_never_used_up, shadows_are_nobodys, silent_pools_are_waited_for, the_price_of_today_is_charged,
-    an_answer_is_shared_across_parameters,
+    an_answer_is_shared_across_parameters, an_erased_answer_is_given_again, an_erased_reply_is_repeated,
 ]  # fmt: skip
 
 

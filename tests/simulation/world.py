@@ -52,7 +52,7 @@ class World:
             (self.ask, 24), (self.crowd, 1), (self.repeat, 3), (self.cancel, 3), (self.wait, 7),
             (self.batcher.feed, 8), (self.batcher.open, 0.6), (self.batcher.end, 0.25), (self.batcher.start_anew, 0.15),
             (self.fleet.take, 36), (self.fleet.end, 6), (self.fleet.repeat, 2), (self.fleet.die, 1.5),
-            (self.credit, 0.7), (self.enquire, 0.3), (self.circuit, 0.3), (self.apply, 0.25),
+            (self.credit, 0.7), (self.enquire, 0.3), (self.circuit, 0.3), (self.apply, 0.25), (self.erase, 0.2),
             (self.silence, 0.04), (self.stall, 0.3), (self.journal.move_leader, 0.3),
             (self.look, 0.3), (self.site.checkpoint, 2.5), (self.crash, 0.4),
         ]  # fmt: skip
@@ -142,6 +142,16 @@ class World:
         amount, kind = self.chance.choice(((2_000, "credit"), (9_000, "credit"), (300, "refund"), (-500, "credit")))
         record = credit(f"entry {self.chance.randrange(self._count + 20)}", amount, kind)
         self.journal.send("Credit", record | {"tenant": self.chance.choice(("umbra", "umbra", "acme"))})
+
+    def erase(self) -> None:
+        """Somebody asks to be forgotten: some requests of a tenant, seen or unheard of."""
+        self._count += 1
+        tenant = self.chance.choice(TENANTS)
+        theirs = [r["request_id"] for r in self._asked if r["tenant"] == tenant]
+        ids = self.chance.sample(theirs, min(len(theirs), self.chance.randrange(20)))
+        record = {"tenant": tenant, "erasure_id": f"e{self._count}", "part": 1, "parts": 1, "request_ids": ids}
+        self.journal.append("Erasure", {**record, "answers": 0, "replies": 0, "at": self.journal.now_ms})
+        self.stats["erasure"] += 1
 
     def circuit(self) -> None:
         """Workers of a pool say that it is not worth trying, or is again."""
