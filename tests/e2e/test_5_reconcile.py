@@ -34,7 +34,7 @@ def test_nothing_differs_and_what_is_planted_is_found(stack: Stack) -> None:
     for day in sorted(days):
         # The last rows of usage come with the next checkpoint, and to Parquet with the one after that.
         try:
-            eventually(lambda d=day: equal(d), 60, "the books to be equal")
+            eventually(lambda d=day: equal(d), 240, "the books to be equal")
         except AssertionError:
             raise AssertionError(said[day]) from None
         print(said[day])
