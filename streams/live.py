@@ -126,13 +126,25 @@ class Live:
         if not self.lost:
             log.warning("the live view in Redis is gone; counting the topics again")
         self.lost = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
 
 
 class Worker(faust.Worker):
-    """Faust's worker, which leaves STOP_S after SIGTERM at the latest: a broker that is away must not hold it."""
+    """Faust's worker, which leaves STOP_S after a signal at the latest: a broker that is away must not hold it.
+
+    SIGUSR1 is our own, to begin again; `told` is whether SIGTERM came, also while it was leaving for that.
+    """
+
+    told = False
 
     def _on_sigterm(self) -> None:
+        self.told = True
+        self._leave()
+
+    def _on_sigusr1(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         timer = threading.Timer(STOP_S, os._exit, (0,))
         timer.daemon = True
         timer.start()
@@ -183,7 +195,7 @@ def _run(addresses: Addresses) -> int:
     try:
         worker.execute_from_commandline()
     except SystemExit as end:
-        return RESTART if live.lost else int(end.code or 0)
+        return RESTART if live.lost and not worker.told else int(end.code or 0)
 
 
 def main(environ: Mapping[str, str] = os.environ) -> None:

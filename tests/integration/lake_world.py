@@ -89,5 +89,5 @@ class Feed:
 
 def query(parts: Parts, sql: str) -> list[tuple[object, ...]]:
     """Rows of a query over the lake as it is now."""
-    rows: list[tuple[object, ...]] = lake_sql.connect(Addresses.of(parts.environment("sql"))).execute(sql).fetchall()
+    rows: list[tuple[object, ...]] = lake_sql.ask(Addresses.of(parts.environment("sql")), sql).fetchall()
     return rows

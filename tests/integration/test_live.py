@@ -109,3 +109,10 @@ def test_counts_once_and_counts_anew(parts: Parts, kafka: str, codec: Codec, red
     parts.start("redis")
     live.start()
     await_(lambda: _sums(redis, tenant) == _whole(850), "an empty Redis, counted anew", 60)
+
+    # Told to stop while it leaves in order to count anew, it stops.
+    text = "the live view in Redis is gone"
+    before = live.log.read_text().count(text)
+    redis.flushall()
+    await_(lambda: live.log.read_text().count(text) > before, "the loss to be seen")
+    assert live.stop() == 0
