@@ -21,8 +21,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 
 
 @pytest.fixture(scope="module")
-def kafka(parts: Parts) -> str:
+def kafka(parts: Parts, request: pytest.FixtureRequest) -> str:
     """A broker with all fixed topics; its address."""
+    if "codec" in request.fixturenames:
+        parts.begin("registry")  # both take seconds, mostly of waiting
     parts.start("kafka")
     declared.make(parts.bootstrap)
     return parts.bootstrap

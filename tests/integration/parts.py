@@ -64,15 +64,20 @@ class Parts:
         """Environment of a process of ours."""
         return {**os.environ, **self.settings.environment(service)}
 
-    def start(self, name: str) -> None:
-        """Start one part and wait until it listens."""
+    def begin(self, name: str) -> None:
+        """Start one part; another may be started while it comes up."""
         service = BY_NAME[name]
         service.prepare(self.settings)
-        log = (self.settings.home / f"{name}.log").open("ab")
         environment = {**self.environment(name), **service.environment(self.settings)}
         command = service.command(self.settings)
-        self.processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        for port in service.ports[:1]:
+        with (self.settings.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def start(self, name: str) -> None:
+        """Start one part, if it was not begun, and wait until it listens."""
+        if name not in self.processes:
+            self.begin(name)
+        for port in BY_NAME[name].ports[:1]:
             await_(answers(self.settings.ports()[port]), name, 90)
         if name == "registry":
             url = self.settings.environment("x")["MILLRACE_REGISTRY"] + "/subjects"

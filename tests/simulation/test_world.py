@@ -14,7 +14,7 @@ import pytest
 from tests.simulation.world import World
 
 # Two hundred take eleven minutes of two cores.
-SEEDS = int(os.environ.get("MILLRACE_SEEDS", "80"))
+SEEDS = int(os.environ.get("MILLRACE_SEEDS", "50"))
 STEPS = 10_000
 # What all runs together must have met, else they have tried too little.
 MET = {
