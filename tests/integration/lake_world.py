@@ -65,8 +65,11 @@ class Feed:
             same = {"request_id": request_id, "tenant": "acme", "completed_at": now_ms}
             usage = record("Usage", input_tokens=5, output_tokens=7, **(same | fields))
             response = record("Response", body='{"text":"é"}', **same)
-            producer.produce("usage", self._codec.encode("Usage", usage), b"acme", timestamp=now_ms)
-            producer.produce("responses", self._codec.encode("Response", response), b"acme", timestamp=now_ms)
+            for topic, value in (
+                ("usage", self._codec.encode("Usage", usage)),
+                ("responses", self._codec.encode("Response", response)),
+            ):
+                _produce(producer, topic, value, now_ms)
         if end == "abort":
             producer.flush(30)
             producer.abort_transaction(30)
@@ -85,6 +88,17 @@ class Feed:
         producer.produce("usage", out.getvalue(), b"acme")
         producer.commit_transaction(30)
         self.committed.add(usage["request_id"])
+
+
+def _produce(producer: Producer, topic: str, value: bytes, at_ms: int) -> None:
+    """Hand over a record; wait while too many are on their way."""
+    while True:
+        try:
+            producer.produce(topic, value, b"acme", timestamp=at_ms)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
 
 
 def query(parts: Parts, sql: str) -> list[tuple[object, ...]]:
