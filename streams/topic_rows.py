@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,7 @@ from schemas import kafka
 from schemas.wire import Codec, WireError
 
 TIMEOUT_S: Final = 10.0
+WAIT_S: Final = 0.1
 READ: Final = 5_000
 
 
@@ -58,9 +60,13 @@ class Topic:
         places = self._at(start_ms)
         self._consumer.assign(places)
         open_ = {place.partition for place in places}
+        heard = time.monotonic()
         while open_:
-            messages = self._consumer.consume(READ, TIMEOUT_S)
-            if not messages:
+            # It returns at once only with READ of them, so it must not wait long for the last ones.
+            messages = self._consumer.consume(READ, WAIT_S)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > TIMEOUT_S:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{self._topic} is silent"))
             for message in messages:
                 error, at_ms = message.error(), message.timestamp()[1]
