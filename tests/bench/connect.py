@@ -74,7 +74,8 @@ def _connectors(broker: Broker) -> dict[str, dict[str, str]]:
     common = {"tenant": TENANT, "mqtt.url": broker.url, "tasks.max": "1"}
     mapping = {"model": "echo", "prompt": "{payload.t}", "id": "{payload.id}", "correlation_id": "bench/{topic.1}"}
     source = {"mqtt.topics": "bench/+/ask", "mappings": "m", **{f"mappings.m.{k}": v for k, v in mapping.items()}}
-    sink = {"topics": f"responses.{TENANT}", "correlation.prefix": "bench/", "mqtt.topic": "bench/{correlation_id}/answer"}
+    answers = {"topics": f"responses.{TENANT}", "mqtt.topic": "bench/{correlation_id}/answer"}
+    sink = {**answers, "correlation.prefix": "bench/"}
     return {
         "bench-in": {"connector.class": "millrace.connect.MqttSourceConnector", **common, **source},
         "bench-out": {"connector.class": "millrace.connect.MqttSinkConnector", **common, **sink,
