@@ -24,8 +24,6 @@ from ingest.storage import Missing, Storage, StorageError
 log = logging.getLogger(__name__)
 
 LOOK_MS: Final = 1_000
-# A look that is later was held up itself, as is the first one of a process: what ended meanwhile says nothing of pools.
-LATE_MS: Final = 5_000
 # What a gateway knows of the capacity is at most so old.
 REPORT_MS: Final = 5_000
 # Looks over which the pace of a batch is taken.
@@ -53,11 +51,6 @@ class Pace:
         """The pace; 0 while nothing is known."""
         (first_ms, first, _), (last_ms, last, _) = self._looks[0], self._looks[-1]
         return 1000 * (last - first) / (last_ms - first_ms) if last_ms > first_ms else 0.0
-
-
-def in_time(span_ms: int) -> int | None:
-    """The span since the look before, None where it was too long to tell of pools."""
-    return span_ms if span_ms < LATE_MS else None
 
 
 class Watch:
@@ -102,13 +95,12 @@ class Watch:
         if models is None:
             return
         running = [run for run in runs if run.step() == "feed"]
-        self._measure(running, models, in_time(span_ms), now_ms)
+        self._measure(running, models, span_ms, now_ms)
         for run in running:
             run.look(outlook(self._facts(run, running, models), now_ms))
         self._report(running, models, now_ms)
 
-    def _measure(self, running: Iterable[BatchRun], models: Models, span_ms: int | None, now_ms: int) -> None:
-        """`span_ms` since the last look; None where that was too long ago, or there was none."""
+    def _measure(self, running: Iterable[BatchRun], models: Models, span_ms: int, now_ms: int) -> None:
         ended: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         pressed: defaultdict[str, bool] = defaultdict(bool)
         paces, self._paces = self._paces, {}
@@ -122,7 +114,7 @@ class Watch:
         for model in [name for name in self._meters if name not in ended]:
             del self._meters[model]
         for model, (lines, tokens) in ended.items():
-            self._meters[model].add(span_ms or 0, lines, tokens, pressed=pressed[model] and span_ms is not None)
+            self._meters[model].add(span_ms, lines, tokens, pressed=pressed[model])
             if measure := self._meters[model].measure(now_ms, models.fingerprint(model)):
                 self._measures[model] = measure
 

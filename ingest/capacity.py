@@ -18,6 +18,8 @@ import msgspec
 MIN_S: Final = 10
 MIN_LINES: Final = 20
 MEMORY_S: Final = 60
+# Whoever looks so late was held up itself, or has only begun to look: what ended meanwhile says nothing of pools.
+LATE_MS: Final = 5_000
 # Older measurements are of another time; pools may have been changed since.
 KEPT_MS: Final = 86_400_000
 # On a noisy machine the same figure moves by a third. So a batch is refused for its window only where the pools would
@@ -60,7 +62,7 @@ class Meter:
 
     def add(self, span_ms: int, lines: int, tokens: int, *, pressed: bool) -> None:
         """What ended in the last `span_ms`; `pressed` if only the pools kept more from ending."""
-        if pressed:
+        if pressed and span_ms < LATE_MS:
             self._seconds.append((span_ms, lines, tokens))
         else:
             self._seconds.clear()

@@ -20,9 +20,10 @@ from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge, start_http_server
 
 from schemas.addresses import Addresses
-from streams import compaction, erasing, lake, manifest, partition
+from streams import compaction, erasing, erasure, lake, manifest, partition
 from streams.compaction import Place
 from streams.completeness import LATER_CHECKPOINTS, Watch
+from streams.erasure import Erasure
 from streams.lake import Table
 from streams.objects import Objects, ObjectsError, S3Objects
 from streams.partition import Partition
@@ -91,6 +92,7 @@ class Compactor:
         # Topic and moment -> the checkpoint at which all of before it had been read.
         self._read: dict[tuple[str, int], int] = {}
         self._odd: dict[str, tuple[frozenset[str], int]] = {}
+        self._erasures: list[Erasure] | None = None
         self._all_days = True
         self._looks = 0
 
@@ -104,6 +106,7 @@ class Compactor:
     def look(self, now_ms: int) -> bool:
         """One look at everything; whether something is about to be finished."""
         waiting = False
+        self._erasures = None
         try:
             newest = checkpoint(self._addresses.flink)
             CHECKPOINT.set(max(0.0, (now_ms - newest.at_ms) / 1000))
@@ -191,8 +194,11 @@ class Compactor:
                 FINISHED.labels(place.table.name).inc()
                 ROWS.labels(place.table.name).inc(made.rows)
                 log.info("%s: %d rows in %d files", place.key, made.rows, len(made.files))
+            self._erasures = None  # what is stored from now on finds it finished
+        if self._erasures is None:
+            self._erasures = erasing.load(self._objects)
         # What was in no file yet when it was erased has come since.
-        if cleaned := erasing.clean(self._objects, place, erasing.during(self._objects, found)):
+        if cleaned := erasing.clean(self._objects, place, erasure.during(self._erasures, found)):
             log.info("%s: %d rows erased", place.key, cleaned)
         self._finished.add(place.key)
 

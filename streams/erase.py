@@ -109,7 +109,7 @@ def _in_topic(addresses: Addresses, codec: Codec, tenant: str, name: str, now_ms
 
 def _bill(addresses: Addresses, asked: Erasure) -> Bill:
     db = lake_sql.connect(addresses)
-    _ids(db, asked)
+    db.register("ids", pa.table({"request_id": pa.array(asked.request_ids, pa.string())}))
     query = (
         "SELECT count(*), coalesce(sum(input_tokens + output_tokens), 0)::BIGINT, "
         "coalesce(sum(cost_micros), 0)::BIGINT "
@@ -120,14 +120,9 @@ def _bill(addresses: Addresses, asked: Erasure) -> Bill:
     return Bill(*row)
 
 
-def _ids(db: duckdb.DuckDBPyConnection, asked: Erasure) -> None:
-    db.register("ids", pa.table({"request_id": pa.array(asked.request_ids, pa.string())}))
-
-
 def _folders(addresses: Addresses, table: Table, asked: Erasure) -> list[str]:
     """Partitions of a table (their keys) that have something to erase."""
-    db = lake_sql.connect(addresses)
-    _ids(db, asked)
+    db = lake_sql.bare(addresses)
     files = lake_files.find(db, addresses, table.name)
     if not files:
         return []
@@ -137,13 +132,8 @@ def _folders(addresses: Addresses, table: Table, asked: Erasure) -> list[str]:
         letters = _in_pieces(db.execute(query, [asked.tenant]))
         found = {path for path, value, at_ms in letters if erasure.concerns([asked], asked.tenant, value, at_ms)}
     else:
-        theirs, values = "request_id IN (SELECT request_id FROM ids)", [asked.tenant]
-        if table.name == topics.USAGE:
-            known = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-            theirs = f'"user" = $2 AND epoch_ms("{table.time}") <= {asked.at_ms}' if "user" in known else "false"
-            values += [asked.user] if "user" in known else []
-        query = f"SELECT DISTINCT filename FROM {source} WHERE tenant = $1 AND {theirs}"
-        found = {path for (path,) in db.execute(query, values).fetchall()}
+        theirs = erasing.condition(db, table, source, [asked])
+        found = {path for (path,) in db.execute(f"SELECT DISTINCT filename FROM {source} r WHERE {theirs}").fetchall()}
     places = {partition.parse(path) for path in found}
     return sorted(f"{table.name}/{place.folder}/" for place in places if place is not None)
 

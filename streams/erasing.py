@@ -11,7 +11,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import msgspec
@@ -19,18 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import topics
-from streams import compaction, erasure, lake, manifest, partition
+from streams import compaction, erasure, lake, manifest
 from streams.compaction import Place
 from streams.erasure import Erasure
 from streams.lake import Table
 from streams.objects import Conflict, Missing, Objects, ObjectsError
-from streams.partition import Partition
 
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5
-# So much later at the latest a row that was appended before a partition closed is in a file of it.
-DELAY_MS: Final = partition.DAY_MS
 
 
 def load(objects: Objects) -> list[Erasure]:
@@ -44,11 +41,6 @@ def load(objects: Objects) -> list[Erasure]:
         except msgspec.DecodeError as error:
             raise ObjectsError(f"{erasure.PREFIX}{name} cannot be read: {error}") from error
     return found
-
-
-def during(objects: Objects, of: Partition) -> list[Erasure]:
-    """Erasures that may have come before some of a partition's rows. Raises ObjectsError."""
-    return [e for e in load(objects) if of.opens_ms <= e.at_ms < of.closes_ms + DELAY_MS]
 
 
 def sweep(objects: Objects, now_ms: int) -> None:
@@ -114,20 +106,10 @@ def _without(table: Table, path: Path, out: Path, erasures: Sequence[Erasure]) -
     with duckdb.connect(config={"memory_limit": compaction.MEMORY, "temp_directory": str(out) + "-spill"}) as db:
         db.execute("SET threads = 1; SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         file = f"read_parquet({lake.quote(str(path))})"
+        theirs = condition(db, table, file, erasures)
+        left = f"SELECT * FROM {file} r WHERE NOT {theirs}"
         if table.name == topics.USAGE:
-            if "user" not in {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()}:
-                return 0  # older than the column
-            _register(db, [(e.tenant, e.user, e.at_ms) for e in erasures], ("tenant", "name", "at_ms"))
-            theirs = (
-                f'EXISTS (SELECT 1 FROM erased e WHERE e.tenant = r.tenant AND e.name = r."user" '
-                f'AND epoch_ms(r."{table.time}") <= e.at_ms)'
-            )
             left = f'SELECT * REPLACE (CASE WHEN {theirs} THEN \'\' ELSE "user" END AS "user") FROM {file} r'
-        else:
-            ids = [(e.tenant, request_id) for e in erasures for request_id in e.request_ids]
-            _register(db, ids, ("tenant", "request_id"))
-            theirs = "(r.tenant, r.request_id) IN (SELECT (tenant, request_id) FROM erased)"
-            left = f"SELECT * FROM {file} r WHERE NOT {theirs}"
         counted = db.execute(f"SELECT count(*) FROM {file} r WHERE {theirs}").fetchone()
         changed = int(counted[0]) if counted else 0
         if changed:
@@ -135,11 +117,22 @@ def _without(table: Table, path: Path, out: Path, erasures: Sequence[Erasure]) -
         return changed
 
 
-def _register(db: duckdb.DuckDBPyConnection, rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> None:
-    """A table `erased` of these rows."""
-    types = {"at_ms": pa.int64()}
-    columns = {name: pa.array([row[i] for row in rows], types.get(name, pa.string())) for i, name in enumerate(names)}
-    db.register("erased", pa.table(columns))
+def condition(db: duckdb.DuckDBPyConnection, table: Table, source: str, erasures: Sequence[Erasure]) -> str:
+    """SQL that says of a row `r` of `source` whether it was erased, over a table `erased` that this makes.
+
+    Of every table but that of dead letters, which erasure.concerns tells.
+    """
+    if table.name == topics.USAGE:
+        if "user" not in {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}:
+            return "false"  # older than the column
+        columns = [[e.tenant for e in erasures], [e.user for e in erasures], [e.at_ms for e in erasures]]
+        db.register("erased", pa.table(columns, ["tenant", "name", "at_ms"]))
+        known = f'e.tenant = r.tenant AND e.name = r."user" AND epoch_ms(r."{table.time}") <= e.at_ms'
+        return f"EXISTS (SELECT 1 FROM erased e WHERE {known})"
+    ids = [(e.tenant, request_id) for e in erasures for request_id in e.request_ids]
+    columns = [pa.array([row[i] for row in ids], pa.string()) for i in (0, 1)]
+    db.register("erased", pa.table(columns, ["tenant", "request_id"]))
+    return "(r.tenant, r.request_id) IN (SELECT (tenant, request_id) FROM erased)"
 
 
 def _without_letters(path: Path, out: Path, erasures: Sequence[Erasure]) -> int:

@@ -17,10 +17,13 @@ import orjson
 
 from schemas import topics
 from streams import partition, subject
+from streams.partition import Partition
 
 PREFIX: Final = "erasures/"
 # Longer than any topic of the lake keeps a row, and than a partition stays open for late ones.
 KEPT_MS: Final = 40 * partition.DAY_MS
+# So much later at the latest a row that was appended before a partition closed is in a file of it.
+DELAY_MS: Final = partition.DAY_MS
 # Tables that lose rows, by request; `usage` and `dead_letters` are treated as said below.
 BY_REQUEST: Final = frozenset({topics.RESPONSES, topics.AUDIT, topics.SHADOWS})
 TABLES: Final = BY_REQUEST | {topics.USAGE, topics.DEAD_LETTERS}
@@ -60,6 +63,11 @@ def is_over(name: str, now_ms: int) -> bool:
     """Whether an erasure's name (its key below PREFIX) is so old that no topic has a row of it any more."""
     at_ms = name.partition("-")[0]
     return at_ms.isdecimal() and int(at_ms) + KEPT_MS < now_ms
+
+
+def during(erasures: Iterable[Erasure], of: Partition) -> list[Erasure]:
+    """Those that may have come before some of a partition's rows."""
+    return [e for e in erasures if of.opens_ms <= e.at_ms < of.closes_ms + DELAY_MS]
 
 
 def users(tenant: str, value: bytes) -> set[str]:

@@ -47,14 +47,20 @@ def connect(addresses: Addresses, tenant: str = "") -> duckdb.DuckDBPyConnection
 
     Of a `tenant` only its own rows are shown. Raises duckdb.Error without S3.
     """
-    db = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
-    db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET python_enable_replacements = false")
-    if not lake_files.local(addresses):
-        _use_s3(db, addresses)
+    db = bare(addresses)
     for table in lake.TABLES:
         db.execute(lake.view(table, lake_files.find(db, addresses, table.name), tenant=tenant))
     for path in sorted(VIEWS.glob("*.sql")):
         db.execute(f'CREATE VIEW "{path.stem}" AS {path.read_text()}')
+    return db
+
+
+def bare(addresses: Addresses) -> duckdb.DuckDBPyConnection:
+    """A database in memory that can read the lake's files, without a view. Raises duckdb.Error."""
+    db = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET python_enable_replacements = false")
+    if not lake_files.local(addresses):
+        _use_s3(db, addresses)
     return db
 
 

@@ -65,11 +65,8 @@ class Feed:
             same = {"request_id": request_id, "tenant": "acme", "completed_at": now_ms}
             usage = record("Usage", input_tokens=5, output_tokens=7, **(same | fields))
             response = record("Response", body='{"text":"é"}', **same)
-            for topic, value in (
-                ("usage", self._codec.encode("Usage", usage)),
-                ("responses", self._codec.encode("Response", response)),
-            ):
-                _produce(producer, topic, value, now_ms)
+            _produce(producer, "usage", self._codec.encode("Usage", usage), now_ms)
+            _produce(producer, "responses", self._codec.encode("Response", response), now_ms)
         if end == "abort":
             producer.flush(30)
             producer.abort_transaction(30)

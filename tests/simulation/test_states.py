@@ -113,8 +113,8 @@ def test_a_tenant_decides_the_same_whatever_others_there_are(seed):
 
 
 def test_what_is_counted_by_partition_is_what_is_open_there():
-    # Few long prompts are open in any one state.
-    assert sum(counted(fork(middle(seed))) for seed in range(3 * len(SEEDS))) > len(SEEDS), "hardly any is open"
+    seeds = range(24)
+    assert sum(counted(fork(middle(seed))) for seed in seeds) > len(seeds), "hardly any long prompt is open"
 
 
 def counted(engine: MemoryEngine) -> int:

@@ -14,7 +14,7 @@ from ingest.batch_models import Models
 from ingest.batch_outlook import Facts, outlook, suspected
 from ingest.batch_run import BatchRun
 from ingest.batch_validation import Verdict
-from ingest.batch_watch import Pace, Watch, in_time
+from ingest.batch_watch import Pace, Watch
 from ingest.capacity import DOUBT, KEPT_MS, STARTING_MS, Measure, Meter, Queue, Report
 from schemas import config, config_check
 from schemas.limits import Limit
@@ -128,7 +128,7 @@ class Told(NamedTuple):
     held: bool = False
 
 
-def measured(*spans_ms: int | None, lines: int = 50) -> Measure | None:
+def measured(*spans_ms: int, lines: int = 50) -> Measure | None:
     """After looks of `spans_ms`, with so many lines ended at each."""
     watch = Watch(cast(Any, None), cast(Any, None), "batcher", cast(Any, NoParked()), lambda: None, cast(Any, None))
     models, done = cast(Any, SimpleNamespace(real=str, fingerprint=lambda _: "p")), 0
@@ -148,14 +148,18 @@ def test_a_batcher_that_was_held_up_measures_no_pool() -> None:
     second = [1_000] * 11
     good = measured(*second)
     assert good is not None and 45 < good.lines_per_second <= 50
-    assert measured(None, *second) is not None
-    assert measured(*second[:9], None, *second[:9]) is None, "anew after it"
-    found = measured(*second, None, *second)
+    assert measured(NOW, *second) is not None
+    assert measured(*second[:9], 5_000, *second[:9]) is None, "anew after it"
+    found = measured(*second, 30_000, *second)
     assert found is not None and found.lines_per_second == 50, "what ended meanwhile does not count"
 
 
-def test_the_first_look_of_a_process_is_since_no_other() -> None:
-    assert [in_time(span_ms) for span_ms in (1_000, 4_999, 5_000, NOW)] == [1_000, 4_999, None, None]
+@pytest.mark.parametrize(("span_ms", "counts"), [(1_000, True), (4_999, True), (5_000, False), (NOW, False)])
+def test_a_look_that_is_too_late_counts_for_nothing(span_ms: int, counts: bool) -> None:
+    meter = Meter()
+    for each_ms in (*[1_000] * 10, span_ms):
+        meter.add(each_ms, 50, 500, pressed=True)
+    assert (meter.measure(NOW, "p") is not None) == counts
 
 
 def test_a_measure_of_nothing_is_none() -> None:

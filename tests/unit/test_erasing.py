@@ -178,7 +178,7 @@ def test_an_erasure_is_known_until_no_topic_has_its_rows(home, made):
     for each in (made[1], old):
         objects.put(erasure.key(each), erasure.encode(each))
     assert erasing.load(objects) == [old, made[1]]
-    assert erasing.during(objects, HOUR) == [made[1]], "when rows of the hour may still have come"
+    assert erasure.during(erasing.load(objects), HOUR) == [made[1]], "when rows of the hour may still have come"
     erasing.sweep(objects, NOW)
     assert erasing.load(objects) == [made[1]]
 
